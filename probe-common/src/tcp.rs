@@ -1,0 +1,95 @@
+//! TCP's states and what the kernel's socket says about a retransmission, as the kernel numbers them.
+
+/// States of `sk->sk_state` (include/net/tcp_states.h; the numbers are UAPI, also seen in `TCP_INFO`).
+pub mod state {
+    /// The connection carries data.
+    pub const ESTABLISHED: u8 = 1;
+    /// Our SYN is out.
+    pub const SYN_SENT: u8 = 2;
+    /// Our SYN-ACK is out (Fast Open child, or simultaneous open).
+    pub const SYN_RECV: u8 = 3;
+    /// Our FIN is out, not acknowledged.
+    pub const FIN_WAIT1: u8 = 4;
+    /// Our FIN is acknowledged, the peer's has not come.
+    pub const FIN_WAIT2: u8 = 5;
+    /// Only the remains of a closed connection.
+    pub const TIME_WAIT: u8 = 6;
+    /// No connection.
+    pub const CLOSE: u8 = 7;
+    /// The peer's FIN came first; ours is not out.
+    pub const CLOSE_WAIT: u8 = 8;
+    /// The peer's FIN came first; ours is out.
+    pub const LAST_ACK: u8 = 9;
+    /// Waits for connections.
+    pub const LISTEN: u8 = 10;
+    /// Both FINs are out and neither is acknowledged.
+    pub const CLOSING: u8 = 11;
+    /// A request on a listener, not yet a socket.
+    pub const NEW_SYN_RECV: u8 = 12;
+}
+
+/// Congestion states of `icsk_ca_state` (enum tcp_ca_state, UAPI).
+pub mod ca_state {
+    /// Fast recovery: duplicate ACKs or RACK found a loss.
+    pub const RECOVERY: u8 = 3;
+    /// A retransmission timeout found a loss.
+    pub const LOSS: u8 = 4;
+}
+
+/// `icsk_pending` while a tail loss probe is being sent (ICSK_TIME_LOSS_PROBE, include/net/inet_connection_sock.h).
+pub const TIMER_LOSS_PROBE: u8 = 5;
+
+/// Why a segment was sent again. Each retransmitted segment has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// In fast recovery (duplicate ACKs, SACK, RACK).
+    Fast,
+    /// After a retransmission timeout.
+    Rto,
+    /// As a tail loss probe.
+    Tlp,
+    /// A SYN of ours, or the SYN-ACK of a simultaneous open.
+    Syn,
+    /// A SYN-ACK of a connection that a client opened.
+    Synack,
+    /// For a reason that the socket's state does not tell.
+    Other,
+}
+
+/// The cause of a retransmission, from the socket's state at that moment.
+///
+/// `pending` is `icsk_pending`. The order matters: an ACK that starts a recovery finds the probe timer still armed,
+/// so the congestion state is asked first; a SYN that timed out has entered the Loss state, so the TCP state is asked
+/// before that. Read in tcp_retransmit_timer, tcp_send_loss_probe and tcp_xmit_recovery, Linux 6.1 to 6.18.
+#[inline(always)]
+#[must_use]
+pub const fn cause_of(state: u8, ca_state: u8, pending: u8) -> Cause {
+    if state == state::SYN_SENT || state == state::SYN_RECV {
+        Cause::Syn
+    } else if ca_state == ca_state::RECOVERY {
+        Cause::Fast
+    } else if ca_state == ca_state::LOSS {
+        Cause::Rto
+    } else if pending == TIMER_LOSS_PROBE {
+        Cause::Tlp
+    } else {
+        Cause::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recovery_outranks_the_armed_probe_timer() {
+        assert_eq!(cause_of(state::ESTABLISHED, ca_state::RECOVERY, TIMER_LOSS_PROBE), Cause::Fast);
+        assert_eq!(cause_of(state::ESTABLISHED, 0, TIMER_LOSS_PROBE), Cause::Tlp);
+    }
+
+    #[test]
+    fn a_syn_that_timed_out_is_a_syn() {
+        assert_eq!(cause_of(state::SYN_SENT, ca_state::LOSS, 0), Cause::Syn);
+        assert_eq!(cause_of(state::FIN_WAIT1, ca_state::LOSS, 0), Cause::Rto);
+    }
+}
