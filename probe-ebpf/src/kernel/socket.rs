@@ -1,0 +1,256 @@
+//! What the programs ask of a TCP socket, and of a request that is not one yet.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{
+    bpf_jiffies64,
+    generated::{bpf_get_socket_cookie, bpf_setsockopt, bpf_skc_to_tcp_sock},
+};
+use probe_common::{
+    fields::Field,
+    record::{Counters, FlowRecord, SynackRecord},
+};
+
+use super::place::{address, read, read_bits};
+
+const AF_INET: u16 = 2;
+/// SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS (include/uapi/linux/bpf.h).
+const SOL_TCP: i32 = 6;
+const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
+
+/// A full TCP socket (`struct tcp_sock`).
+#[derive(Clone, Copy)]
+pub(crate) struct TcpSock(*const c_void);
+
+impl TcpSock {
+    /// From any socket pointer that the verifier knows; `None` for time-wait and request mini-sockets.
+    #[inline(always)]
+    pub(crate) fn new(sk: *const c_void) -> Option<Self> {
+        // SAFETY: the helper checks the socket's kind and the verifier the pointer's.
+        let tp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) };
+        (!tp.is_null()).then_some(Self(tp.cast_const().cast()))
+    }
+
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> *const c_void {
+        self.0
+    }
+
+    /// A required field, or one that reads 0 where the kernel lacks it (the user side knows and says null).
+    #[inline(always)]
+    fn get<T: Copy + Default>(self, field: Field) -> T {
+        read(self.0, field).unwrap_or_default()
+    }
+
+    /// TCP state.
+    #[inline(always)]
+    pub(crate) fn state(self) -> u8 {
+        self.get(Field::State)
+    }
+
+    /// enum tcp_ca_state.
+    #[inline(always)]
+    pub(crate) fn ca_state(self) -> u8 {
+        read_bits(self.0, Field::CaState).unwrap_or(0)
+    }
+
+    /// Which timer is armed, or being served.
+    #[inline(always)]
+    pub(crate) fn pending_timer(self) -> u8 {
+        self.get(Field::Pending)
+    }
+
+    /// Segments sent again so far.
+    #[inline(always)]
+    pub(crate) fn total_retrans(self) -> u32 {
+        self.get(Field::TotalRetrans)
+    }
+
+    /// Eighths of a µs.
+    #[inline(always)]
+    pub(crate) fn srtt_us_x8(self) -> u32 {
+        self.get(Field::Srtt)
+    }
+
+    /// Round trip of the newest delivered segment, µs.
+    #[inline(always)]
+    pub(crate) fn rack_rtt_us(self) -> u32 {
+        self.get(Field::RackRtt)
+    }
+
+    /// Segments sent and received: either grows with whatever else does.
+    #[inline(always)]
+    pub(crate) fn activity(self) -> (u32, u32) {
+        (self.get(Field::SegsOut), self.get(Field::SegsIn))
+    }
+
+    /// The socket's cookie, given now if it had none. For programs whose helper takes a socket, not a context.
+    #[inline(always)]
+    pub(crate) fn cookie(self) -> u64 {
+        // SAFETY: the verifier checks that the pointer is a socket's.
+        unsafe { bpf_get_socket_cookie(self.0.cast_mut()) }
+    }
+
+    /// Switches sock_ops callbacks on, keeping those of others. Refused before 6.12 (-EINVAL).
+    #[inline(always)]
+    pub(crate) fn switch_on(self, callbacks: u32) -> bool {
+        let mut flags = u32::from(self.get::<u8>(Field::CbFlags)) | callbacks;
+        // SAFETY: `flags` is four readable bytes; the iterator holds the socket's lock.
+        let error = unsafe {
+            bpf_setsockopt(
+                self.0.cast_mut(),
+                SOL_TCP,
+                TCP_BPF_SOCK_OPS_CB_FLAGS,
+                (&raw mut flags).cast(),
+                size_of::<u32>() as i32,
+            )
+        };
+        error == 0
+    }
+
+    /// Fills what the kernel counts itself; ours are added by the caller.
+    #[inline(always)]
+    pub(crate) fn kernel_counters(self, into: &mut Counters) {
+        into.bytes_sent = self.get(Field::BytesSent);
+        into.bytes_acked = self.get(Field::BytesAcked);
+        into.bytes_received = self.get(Field::BytesReceived);
+        into.bytes_retrans = self.get(Field::BytesRetrans);
+        into.segs_out = self.get(Field::SegsOut);
+        into.data_segs_out = self.get(Field::DataSegsOut);
+        into.segs_in = self.get(Field::SegsIn);
+        into.data_segs_in = self.get(Field::DataSegsIn);
+        into.retrans_segs = self.total_retrans();
+        into.spurious_segs = self.get(Field::DsackDups);
+        into.ce_delivered_segs = self.get(Field::DeliveredCe);
+        into.ooo_segs_in = self.get(Field::RcvOoopack);
+        self.limits(into);
+    }
+
+    /// As tcp_get_info_chrono_stats does: three clocks of which at most one runs.
+    #[inline(always)]
+    fn limits(self, into: &mut Counters) {
+        let Some(stat) = address(self.0, Field::ChronoStat) else { return };
+        let stat = stat.cast::<u32>();
+        // SAFETY: `chrono_stat` is an array of three u32.
+        let (mut busy, mut rwnd, mut sndbuf) = unsafe {
+            (
+                core::ptr::read_volatile(stat),
+                core::ptr::read_volatile(stat.wrapping_add(1)),
+                core::ptr::read_volatile(stat.wrapping_add(2)),
+            )
+        };
+        let kind = read_bits(self.0, Field::ChronoType).unwrap_or(0);
+        if kind != 0 {
+            // SAFETY: no argument, no effect.
+            let now = unsafe { bpf_jiffies64() } as u32;
+            let running = now.wrapping_sub(self.get(Field::ChronoStart));
+            match kind {
+                1 => busy = busy.wrapping_add(running),
+                2 => rwnd = rwnd.wrapping_add(running),
+                _ => sndbuf = sndbuf.wrapping_add(running),
+            }
+        }
+        into.busy_jiffies = busy.wrapping_add(rwnd).wrapping_add(sndbuf);
+        into.rwnd_limited_jiffies = rwnd;
+        into.sndbuf_limited_jiffies = sndbuf;
+    }
+
+    /// Fills who the connection is and how it stands.
+    #[inline(always)]
+    pub(crate) fn describe(self, into: &mut FlowRecord) {
+        let sk = self.0;
+        into.family = self.get(Field::Family);
+        addresses(sk, into.family, &mut into.local_addr, &mut into.remote_addr);
+        into.local_port_be = self.get(Field::LocalPort);
+        into.remote_port_be = self.get(Field::RemotePort);
+        into.netns = netns(sk);
+        into.cgroup_id = cgroup_id(sk);
+        into.uid = self.get(Field::Uid);
+        into.error = self.get(Field::Error);
+        into.congestion_control = self.congestion_control();
+        into.srtt_us_x8 = self.srtt_us_x8();
+        into.mdev_us_x4 = self.get(Field::Mdev);
+        into.min_rtt_us = self.get(Field::RttMin);
+        into.cwnd_segs = self.get(Field::SndCwnd);
+        into.ssthresh_segs = self.get(Field::SndSsthresh);
+        into.mss_bytes = self.get(Field::MssCache);
+        into.unacked_segs = self.get(Field::PacketsOut);
+        into.unsent_seq = self.get::<u32>(Field::WriteSeq).wrapping_sub(self.get(Field::SndNxt));
+        into.reordering_seen = self.get(Field::ReordSeen);
+        into.rate_delivered_segs = self.get(Field::RateDelivered);
+        into.rate_interval_us = self.get(Field::RateInterval);
+        into.rate_app_limited = u32::from(read_bits(sk, Field::RateAppLimited).unwrap_or(0));
+    }
+
+    #[inline(always)]
+    fn congestion_control(self) -> [u8; 16] {
+        let name = read::<*const c_void>(self.0, Field::CaOps)
+            .and_then(|ops| read::<[u64; 2]>(ops, Field::CaName))
+            .unwrap_or_default();
+        // SAFETY: two u64 are sixteen bytes.
+        unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(name) }
+    }
+}
+
+/// A connection request on a listener (`struct request_sock`), which starts with the same `sock_common` as a socket.
+#[derive(Clone, Copy)]
+pub(crate) struct Request(*const c_void);
+
+impl Request {
+    #[inline(always)]
+    pub(crate) fn new(req: *const c_void) -> Self {
+        Self(req)
+    }
+
+    /// Fills all that the request knows; the listener gives namespace and cgroup.
+    #[inline(always)]
+    pub(crate) fn describe(self, listener: *const c_void, into: &mut SynackRecord) {
+        into.family = read(self.0, Field::Family).unwrap_or_default();
+        addresses(self.0, into.family, &mut into.local_addr, &mut into.remote_addr);
+        into.local_port_be = read::<u16>(self.0, Field::LocalPortHost).unwrap_or_default().to_be();
+        into.remote_port_be = read(self.0, Field::RemotePort).unwrap_or_default();
+        into.netns = netns(listener);
+        into.cgroup_id = cgroup_id(listener);
+    }
+}
+
+/// TCP state of any socket.
+#[inline(always)]
+pub(crate) fn state_of(sk: *const c_void) -> u8 {
+    read(sk, Field::State).unwrap_or_default()
+}
+
+#[inline(always)]
+fn netns(sk: *const c_void) -> u32 {
+    read::<*const c_void>(sk, Field::Net).and_then(|net| read(net, Field::NetInode)).unwrap_or_default()
+}
+
+#[inline(always)]
+fn cgroup_id(sk: *const c_void) -> u64 {
+    read::<*const c_void>(sk, Field::Cgroup)
+        .and_then(|cgroup| read::<*const c_void>(cgroup, Field::CgroupNode))
+        .and_then(|node| read(node, Field::NodeId))
+        .unwrap_or_default()
+}
+
+#[inline(always)]
+fn addresses(sk: *const c_void, family: u16, local: &mut [u8; 16], remote: &mut [u8; 16]) {
+    if family == AF_INET {
+        put4(local, read(sk, Field::Local4));
+        put4(remote, read(sk, Field::Remote4));
+    } else {
+        put6(local, read(sk, Field::Local6));
+        put6(remote, read(sk, Field::Remote6));
+    }
+}
+
+#[inline(always)]
+fn put4(into: &mut [u8; 16], address: Option<u32>) {
+    put6(into, Some([address.unwrap_or_default(), 0, 0, 0]));
+}
+
+#[inline(always)]
+fn put6(into: &mut [u8; 16], address: Option<[u32; 4]>) {
+    // SAFETY: four u32 are sixteen bytes; the records place addresses on 8-byte boundaries.
+    unsafe { core::ptr::write(into.as_mut_ptr().cast::<[u32; 4]>(), address.unwrap_or_default()) };
+}

@@ -1,0 +1,59 @@
+//! What the programs keep. State lives with its socket; there is no table of connections.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    btf_maps::{Array, PerCpuArray, RingBuf, SkStorage},
+    macros::btf_map,
+};
+use probe_common::record::{FlowRecord, Loss};
+
+use crate::state::{Accounted, FlowState};
+
+/// What is known of each connection; freed by the kernel with its socket.
+#[btf_map]
+pub(crate) static STATES: SkStorage<FlowState> = SkStorage::new();
+
+/// What the daemon has accounted of each connection that outlived a sweep.
+#[btf_map]
+pub(crate) static ACCOUNTED: SkStorage<Accounted> = SkStorage::new();
+
+/// Records of connections that ended, and of repeated SYN-ACKs. The user side sets the size.
+#[btf_map]
+pub(crate) static RECORDS: RingBuf<FlowRecord, { 1 << 23 }> = RingBuf::new();
+
+/// What could not be done, by [`Loss`].
+#[btf_map]
+static LOSSES: Array<u64, { Loss::ALL.len() }> = Array::new();
+
+/// Where the iterators put a record together, for it is larger than a program's stack. Each iterator has a map of its
+/// own and one reader, so no other run can interleave on a CPU's slot.
+#[btf_map]
+pub(crate) static SCRATCH_FLOWS: PerCpuArray<FlowRecord, 1> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static SCRATCH_ACCOUNT: PerCpuArray<FlowRecord, 1> = PerCpuArray::new();
+
+/// Connections that the daemon's sweeps looked at; one sweep runs at a time.
+#[btf_map]
+static SWEPT: Array<u64, 1> = Array::new();
+
+/// Counts a connection that a sweep looked at.
+#[inline(always)]
+pub(crate) fn count_swept() {
+    if let Some(counter) = SWEPT.get_ptr_mut(0) {
+        // SAFETY: the map's value lives as long as the program, and no other run of it is under way.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Counts a loss. Atomic, for sock_ops programs re-enter each other on one CPU; in assembly, for this target has no
+/// `AtomicU64::fetch_add`.
+#[inline(always)]
+pub(crate) fn count(loss: Loss) {
+    if let Some(counter) = LOSSES.get_ptr_mut(loss as u32) {
+        // SAFETY: the map's value is an aligned u64 that lives as long as the program.
+        unsafe {
+            asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1_u64);
+        };
+    }
+}

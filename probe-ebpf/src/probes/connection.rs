@@ -1,0 +1,141 @@
+//! How does a connection begin, change its state and end? The sock_ops program: the spine.
+//!
+//! Attached to the root of cgroup v2. Its callbacks come with the socket locked and have no re-entry guard, so no
+//! transition is missed. Callbacks that nobody asked for (timeout, window, ECN …) come for every socket and leave here at
+//! once; the answer is always 1 with the reply untouched, which changes nothing in the kernel's behaviour.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_ktime_get_ns, generated::bpf_get_socket_cookie},
+    macros::sock_ops,
+    programs::SockOpsContext,
+};
+use aya_log_ebpf::debug;
+use probe_common::{
+    record::{Loss, flag, role},
+    tcp::state,
+};
+
+use super::{retransmit, round_trip};
+use crate::{
+    emit,
+    kernel::{TcpSock, storage_create, storage_delete, storage_get},
+    maps::{ACCOUNTED, STATES, count},
+    state::FlowState,
+};
+
+// enum in include/uapi/linux/bpf.h, BPF_SOCK_OPS_*.
+const TCP_CONNECT_CB: u32 = 3;
+const PASSIVE_ESTABLISHED_CB: u32 = 5;
+const RTO_CB: u32 = 8;
+const RETRANS_CB: u32 = 9;
+const STATE_CB: u32 = 10;
+const RTT_CB: u32 = 12;
+
+/// RTO, RETRANS, STATE and RTT callbacks (BPF_SOCK_OPS_*_CB_FLAG).
+pub(super) const CALLBACKS: u32 = 1 | 1 << 1 | 1 << 2 | 1 << 3;
+
+#[sock_ops]
+#[expect(clippy::needless_pass_by_value, reason = "the macro passes its context so")]
+pub(crate) fn connection(ctx: SockOpsContext) -> u32 {
+    match ctx.op() {
+        RTT_CB => with_flow(&ctx, |tp, flow| round_trip::sample(tp, flow, ctx.arg(0), ctx.arg(1))),
+        STATE_CB => with_flow(&ctx, |tp, flow| change(&ctx, tp, flow, ctx.arg(0) as u8, ctx.arg(1) as u8)),
+        RETRANS_CB => with_flow(&ctx, |tp, flow| retransmit::segments(tp, flow, ctx.arg(1), ctx.arg(2))),
+        RTO_CB => with_flow(&ctx, |_, flow| retransmit::timeout(flow)),
+        TCP_CONNECT_CB => begin(&ctx, role::CLIENT),
+        PASSIVE_ESTABLISHED_CB => begin(&ctx, role::SERVER),
+        _ => {}
+    }
+    1
+}
+
+/// The context's socket; null in callbacks about requests.
+#[inline(always)]
+fn socket(ctx: &SockOpsContext) -> Option<TcpSock> {
+    // SAFETY: the verifier rewrites this read of the context.
+    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk }.cast_const().cast::<c_void>();
+    if sk.is_null() {
+        return None;
+    }
+    TcpSock::new(sk)
+}
+
+#[inline(always)]
+fn with_flow(ctx: &SockOpsContext, then: impl FnOnce(TcpSock, &mut FlowState)) {
+    let Some(tp) = socket(ctx) else { return };
+    // None: a listener's child that inherited callbacks of others, or storage was refused and counted.
+    let Some(flow) = storage_get(&STATES, tp.as_ptr()) else { return };
+    then(tp, flow);
+}
+
+/// A connection begins: state of its own, and callbacks beside those that others switched on.
+#[inline(always)]
+fn begin(ctx: &SockOpsContext, role: u8) {
+    let Some(tp) = socket(ctx) else { return };
+    let Some(flow) = storage_create(&STATES, tp.as_ptr()) else {
+        count(Loss::StateRefused);
+        debug!(ctx, "no storage for a connection");
+        return;
+    };
+    let mut flags = flag::CALLBACKS;
+    if ctx.set_cb_flags((ctx.cb_flags() | CALLBACKS) as i32).is_err() {
+        count(Loss::CallbacksRefused);
+        flags = 0;
+    }
+    if flow.cookie != 0 {
+        // The socket was connected before (connect to AF_UNSPEC, then again): another connection, the same cookie.
+        let (cookie, generation) = (flow.cookie, flow.generation);
+        storage_delete(&ACCOUNTED, tp.as_ptr());
+        clear(flow);
+        flow.cookie = cookie;
+        flow.generation = generation + 1;
+    } else {
+        // SAFETY: the helper takes this program's context.
+        flow.cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    }
+    // SAFETY: no argument, no effect.
+    flow.opened_ns = unsafe { bpf_ktime_get_ns() };
+    flow.flags = flags;
+    flow.role = u32::from(role);
+    flow.handshake_rtt_us = u32::MAX;
+    flow.own_min_rtt_us = u32::MAX;
+    // A child inherits the number of SYN-ACKs that its request sent again (tcp_create_openreq_child).
+    flow.retrans_synack = if role == role::SERVER { tp.total_retrans() } else { 0 };
+}
+
+#[inline(always)]
+fn clear(flow: &mut FlowState) {
+    let words = core::ptr::from_mut(flow).cast::<u64>();
+    for i in 0..size_of::<FlowState>() / 8 {
+        // SAFETY: the state is that many u64, all of them integers; volatile keeps the compiler from calling memset.
+        unsafe { core::ptr::write_volatile(words.wrapping_add(i), 0) };
+    }
+}
+
+#[inline(always)]
+fn change(ctx: &SockOpsContext, tp: TcpSock, flow: &mut FlowState, old: u8, new: u8) {
+    match new {
+        state::ESTABLISHED => established(tp, flow),
+        state::FIN_WAIT1 if flow.flags & flag::FIN_REMOTE == 0 => flow.flags |= flag::FIN_LOCAL,
+        state::CLOSE_WAIT if flow.flags & flag::FIN_LOCAL == 0 => flow.flags |= flag::FIN_REMOTE,
+        state::CLOSE => {
+            debug!(ctx, "closed: cookie {} in state {}", flow.cookie, old);
+            emit::close(tp, flow, old);
+        }
+        _ => {}
+    }
+}
+
+/// The handshake is done; its round trip is the first sample, which starts the smoothed one (RFC 6298, 2.2).
+#[inline(always)]
+fn established(tp: TcpSock, flow: &mut FlowState) {
+    flow.flags |= flag::ESTABLISHED;
+    let srtt_us_x8 = tp.srtt_us_x8();
+    if srtt_us_x8 != 0 {
+        flow.handshake_rtt_us = srtt_us_x8 >> 3;
+        flow.own_min_rtt_us = flow.handshake_rtt_us;
+    }
+}

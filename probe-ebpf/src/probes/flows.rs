@@ -1,0 +1,107 @@
+//! Which connections are there now? iter/tcp for people: reads, changes nothing.
+//!
+//! The iterator holds each socket's lock while this runs and walks the network namespace of the thread that opened it.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_seq_write;
+use probe_common::{
+    histogram::BUCKETS,
+    record::{FlowRecord, flag, kind},
+    tcp::state,
+};
+
+use crate::{
+    emit,
+    kernel::{TcpSock, read_arg, storage_get},
+    maps::{SCRATCH_FLOWS, STATES},
+    state::FlowState,
+};
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn flows(ctx: *mut c_void) -> i32 {
+    let _ = try_flows(ctx);
+    0
+}
+
+#[inline(always)]
+fn try_flows(ctx: *const c_void) -> Option<()> {
+    let tp = next_connection(ctx)?;
+    let record = scratch(SCRATCH_FLOWS.get_ptr_mut(0)?);
+    match storage_get(&STATES, tp.as_ptr()) {
+        Some(flow) => {
+            emit::fill(record, tp, flow, kind::LIVE, tp.state());
+            record.counters = emit::counters(tp, flow);
+            emit::copy_histogram(&mut record.rtt_histogram, &flow.rtt_histogram);
+        }
+        // Older than the probe, or no spine is attached: what the kernel counts is all that is known.
+        None => {
+            let flow = &unknown(tp);
+            emit::fill(record, tp, flow, kind::LIVE, tp.state());
+            record.counters = emit::counters(tp, flow);
+            record.rtt_histogram = [0; BUCKETS];
+        }
+    }
+    write(ctx, record);
+    Some(())
+}
+
+#[inline(always)]
+fn unknown(tp: TcpSock) -> FlowState {
+    FlowState {
+        cookie: tp.cookie(),
+        opened_ns: 0,
+        rtt_sum_us: 0,
+        flags: flag::ADOPTED | if tp.state() == state::SYN_SENT { 0 } else { flag::ESTABLISHED },
+        generation: 0,
+        role: 0,
+        handshake_rtt_us: u32::MAX,
+        own_min_rtt_us: u32::MAX,
+        rtt_max_us: 0,
+        rtt_samples: 0,
+        retrans_fast: 0,
+        retrans_rto: 0,
+        retrans_tlp: 0,
+        retrans_syn: 0,
+        retrans_synack: 0,
+        retrans_other: 0,
+        retrans_failed_segs: 0,
+        rto_count: 0,
+        pad: 0,
+        rtt_histogram: [0; BUCKETS],
+    }
+}
+
+/// The iterator's socket, if it is a connection: not a listener, not the remains of one.
+#[inline(always)]
+pub(super) fn next_connection(ctx: *const c_void) -> Option<TcpSock> {
+    let sk = read_arg(ctx, 1);
+    if sk.is_null() {
+        return None;
+    }
+    let tp = TcpSock::new(sk)?;
+    (tp.state() != state::LISTEN && tp.state() != state::CLOSE).then_some(tp)
+}
+
+#[inline(always)]
+pub(super) fn scratch(at: *mut FlowRecord) -> &'static mut FlowRecord {
+    // SAFETY: a per-CPU slot that only this program uses, one run at a time; the record is integers only.
+    unsafe { &mut *at }
+}
+
+/// Gives the record to the reader; false when its buffer is full and the kernel will show the socket again.
+#[inline(always)]
+pub(super) fn write(ctx: *const c_void, record: &FlowRecord) -> bool {
+    let meta = read_arg(ctx, 0);
+    let seq = read_arg(meta, 0);
+    // SAFETY: `seq` is the iterator's, as the verifier checks, and the record is that many readable bytes.
+    let error = unsafe {
+        bpf_seq_write(
+            seq.cast_mut().cast(),
+            core::ptr::from_ref(record).cast_mut().cast(),
+            size_of::<FlowRecord>() as u32,
+        )
+    };
+    error == 0
+}
