@@ -1,0 +1,36 @@
+//! What time is it, and how long is a jiffy?
+
+use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, clock_getres, clock_gettime};
+
+/// CLOCK_MONOTONIC, the programs' clock.
+#[must_use]
+pub fn monotonic() -> SignedDuration {
+    let now = clock_gettime(ClockId::Monotonic);
+    SignedDuration::new(now.tv_sec, i32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Wall time less monotonic time, ns, as of now: after a step of the wall clock, times are shown by the new one.
+#[must_use]
+pub fn wall_offset_ns() -> i64 {
+    let now = clock_gettime(ClockId::Realtime);
+    let wall =
+        Timestamp::new(now.tv_sec, i32::try_from(now.tv_nsec).unwrap_or(0)).unwrap_or(Timestamp::UNIX_EPOCH);
+    crate::flow::from_record::wall_offset_ns(wall, monotonic())
+}
+
+/// CONFIG_HZ: the coarse clock ticks once a jiffy, and says so as its resolution (TICK_NSEC).
+#[must_use]
+pub fn jiffies_per_second() -> u32 {
+    let tick = clock_getres(ClockId::MonotonicCoarse);
+    let ns = tick.tv_sec.max(0).unsigned_abs() * 1_000_000_000 + tick.tv_nsec.max(0).unsigned_abs();
+    u32::try_from((1_000_000_000 + ns / 2) / ns.max(1)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_jiffy_is_one_that_kernels_are_built_with() {
+        assert!([100, 250, 300, 1000].contains(&super::jiffies_per_second()));
+    }
+}

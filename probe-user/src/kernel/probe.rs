@@ -1,0 +1,275 @@
+//! Loads the programs into the kernel, each by itself, and keeps them there as long as the value lives.
+
+use std::{
+    fs,
+    os::fd::AsFd as _,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, MapData, RingBuf},
+    programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError, SockOps},
+};
+use probe_common::{fields::Places, record::Loss};
+
+use super::{
+    btf::{KERNEL_BTF, Layout},
+    cgroup::Root,
+    clock,
+    hooks::{self, Hook, HookSpec},
+    iterate::Buffer,
+    privilege,
+    ring::Ring,
+    walk::{Walk, walk},
+};
+use crate::flow::from_record::Context as FlowContext;
+
+/// The object that the build made; aligned, for it is an ELF file.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flowprobe-ebpf"));
+
+/// The kernel wants room for a page at least, and a power of two.
+const SMALLEST_RING: u32 = 1 << 12;
+
+/// What is to be loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Purpose {
+    /// Programs, of [`hooks::ALL`].
+    pub hooks: &'static [HookSpec],
+    /// Size of the ring buffer: a power of two.
+    pub ring_bytes: u32,
+    /// Let the programs log.
+    pub log: bool,
+}
+
+impl Purpose {
+    /// All programs.
+    #[must_use]
+    pub fn observe(ring_bytes: u32, log: bool) -> Self {
+        Self { hooks: &hooks::ALL, ring_bytes, log }
+    }
+
+    /// Only a look at what is there.
+    #[must_use]
+    pub fn look() -> Self {
+        Self { hooks: &[hooks::FLOWS], ring_bytes: SMALLEST_RING, log: false }
+    }
+}
+
+/// The programs in the kernel. Dropping it takes them out.
+#[derive(Debug)]
+pub struct Probe {
+    ebpf: Ebpf,
+    hooks: Arc<Vec<Hook>>,
+    layout: Layout,
+    buffer: Buffer,
+}
+
+/// What the programs could not do, by reason. Shared: the map outlives its name in the object.
+#[derive(Clone)]
+pub struct Losses(Arc<Mutex<Array<MapData, u64>>>);
+
+impl Losses {
+    /// The counts so far.
+    #[must_use]
+    pub fn read(&self) -> Vec<(Loss, u64)> {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Loss::ALL.iter().filter_map(|loss| Some((*loss, map.get(&(*loss as u32), 0).ok()?))).collect()
+    }
+}
+
+impl Probe {
+    /// Loads and attaches.
+    ///
+    /// # Errors
+    /// A required capability, field or program is missing. Nothing stays loaded then.
+    pub fn load(purpose: Purpose) -> Result<Self> {
+        privilege::require(privilege::effective())?;
+        let layout = read_layout()?;
+        layout.complete()?;
+        let (ebpf, hooks) = attach_all(purpose, &layout)?;
+        if let Some(hook) = hooks.iter().find(|hook| hook.spec.required && !hook.is_up()) {
+            let why = hook.down.as_deref().unwrap_or_default();
+            bail!(
+                "{} cannot be used: {why}; `flowprobe check` tells what this kernel allows",
+                hook.spec.point
+            );
+        }
+        Ok(Self { ebpf, hooks: Arc::new(hooks), layout, buffer: Buffer::default() })
+    }
+
+    /// The hooks and how they are.
+    #[must_use]
+    pub fn hooks(&self) -> Arc<Vec<Hook>> {
+        Arc::clone(&self.hooks)
+    }
+
+    /// What records mean here.
+    #[must_use]
+    pub fn context(&self) -> FlowContext {
+        FlowContext {
+            places: self.layout.places,
+            hz: clock::jiffies_per_second(),
+            wall_offset_ns: clock::wall_offset_ns(),
+        }
+    }
+
+    /// The reading end of the ring buffer; there is one.
+    ///
+    /// # Errors
+    /// It was taken before.
+    pub fn take_ring(&mut self) -> Result<Ring> {
+        let map = self.ebpf.take_map("RECORDS").context("the ring buffer was taken before")?;
+        Ok(Ring::new(RingBuf::try_from(map).context("cannot map the ring buffer")?))
+    }
+
+    /// The loss counters; there is one value, which can be cloned.
+    ///
+    /// # Errors
+    /// It was taken before.
+    pub fn take_losses(&mut self) -> Result<Losses> {
+        let map = self.ebpf.take_map("LOSSES").context("the loss counters were taken before")?;
+        Ok(Losses(Arc::new(Mutex::new(Array::try_from(map).context("cannot use the loss counters")?))))
+    }
+
+    /// The programs' log, for [`Purpose::log`]: a call passes on what has come.
+    ///
+    /// # Errors
+    /// It was taken before.
+    pub fn take_log(&mut self) -> Result<Box<dyn FnMut() + Send>> {
+        let mut logger = aya_log::EbpfLogger::init(&mut self.ebpf)?;
+        Ok(Box::new(move || logger.flush()))
+    }
+
+    /// A snapshot of live connections; changes nothing.
+    ///
+    /// # Errors
+    /// As [`walk`].
+    pub fn snapshot(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<Walk> {
+        walk(&mut self.ebpf, hooks::FLOWS, &mut self.buffer, false, each)
+    }
+
+    /// What live connections added since the last time; adopts those that are older than the probe.
+    ///
+    /// # Errors
+    /// As [`walk`].
+    pub fn account(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<Walk> {
+        let before = self.swept()?;
+        let mut walk = walk(&mut self.ebpf, hooks::ACCOUNT, &mut self.buffer, true, each)?;
+        walk.sockets = self.swept()?.wrapping_sub(before);
+        Ok(walk)
+    }
+
+    /// Connections that sweeps have looked at.
+    fn swept(&self) -> Result<u64> {
+        let map = self.ebpf.map("SWEPT").context("the object does not count what it swept")?;
+        Ok(Array::<_, u64>::try_from(map)?.get(&0, 0)?)
+    }
+}
+
+/// Tries to load every program and says how it went; they are gone when this returns.
+///
+/// # Errors
+/// The object as a whole cannot be loaded.
+pub fn try_all(layout: &Layout) -> Result<Vec<Hook>> {
+    Ok(attach_all(Purpose { ring_bytes: SMALLEST_RING, ..Purpose::observe(SMALLEST_RING, false) }, layout)?.1)
+}
+
+/// Finds this kernel's fields and tracepoints.
+///
+/// # Errors
+/// The kernel has no BTF.
+pub fn read_layout() -> Result<Layout> {
+    let bytes = fs::read(KERNEL_BTF).with_context(|| {
+        format!("cannot read {KERNEL_BTF}; a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed")
+    })?;
+    let tracepoints: Vec<_> = hooks::ALL.iter().filter_map(|hook| tracepoint(hook)).collect();
+    Layout::from_btf(&bytes, &tracepoints)
+}
+
+fn tracepoint(hook: &HookSpec) -> Option<&'static str> {
+    hook.point.strip_prefix("tp_btf/")
+}
+
+fn attach_all(purpose: Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
+    let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+    let places: &Places = &layout.places;
+    // Woken when a quarter is unread: the rest is room for the time that the reader needs to come.
+    let wake_at_bytes = purpose.ring_bytes / 4;
+    let log_level = if purpose.log { u8::MAX } else { 0 };
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .override_global("PLACES", &places[..], true)
+        .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
+        .override_global(aya_log::LEVEL, &log_level, false)
+        .map_max_entries("RECORDS", purpose.ring_bytes)
+        .load(OBJECT)
+        .map_err(|e| anyhow!("the kernel refused the programs' maps: {}", causes(&e)))?;
+    let mut hooks = Vec::new();
+    for spec in purpose.hooks {
+        let attached = attach(&mut ebpf, *spec, &btf, layout);
+        let program = attached
+            .is_ok()
+            .then(|| ebpf.program(spec.name)?.fd().ok()?.as_fd().try_clone_to_owned().ok())
+            .flatten();
+        hooks.push(Hook { spec: *spec, down: attached.err().map(|e| format!("{e:#}")), program });
+    }
+    Ok((ebpf, hooks))
+}
+
+fn attach(ebpf: &mut Ebpf, spec: HookSpec, btf: &Btf, layout: &Layout) -> Result<()> {
+    let program = ebpf.program_mut(spec.name).with_context(|| format!("the object has no {}", spec.name))?;
+    if let Some(name) = tracepoint(&spec)
+        && !layout.tracepoints.iter().any(|t| t == name)
+    {
+        bail!("this kernel has no tracepoint {name}");
+    }
+    match program {
+        Program::SockOps(program) => attach_sock_ops(program),
+        Program::BtfTracePoint(program) => attach_tracepoint(program, tracepoint(&spec), btf),
+        // An iterator is attached when it is opened.
+        Program::Iter(program) => load_iterator(program, btf),
+        _ => bail!("{} is of an unexpected kind", spec.name),
+    }
+}
+
+fn attach_sock_ops(program: &mut SockOps) -> Result<()> {
+    program.load().map_err(|e| refusal(&e))?;
+    let root = Root::open()?;
+    // Links always stand beside other programs; the mode is for the older way of attaching.
+    program.attach(root.dir(), CgroupAttachMode::Single).map_err(|e| refusal(&e))?;
+    Ok(())
+}
+
+fn attach_tracepoint(program: &mut BtfTracePoint, name: Option<&str>, btf: &Btf) -> Result<()> {
+    program.load(name.context("no tracepoint")?, btf).map_err(|e| refusal(&e))?;
+    program.attach().map_err(|e| refusal(&e))?;
+    Ok(())
+}
+
+fn load_iterator(program: &mut Iter, btf: &Btf) -> Result<()> {
+    program.load("tcp", btf).map_err(|e| refusal(&e))
+}
+
+/// The kernel's refusal in one line; of the verifier's words the last ones, which name the fault.
+fn refusal(error: &ProgramError) -> anyhow::Error {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let last: Vec<_> =
+            log.lines().rev().filter(|l| !l.is_empty() && !l.starts_with("processed")).take(2).collect();
+        let said = last.into_iter().rev().collect::<Vec<_>>().join("; ");
+        return anyhow!("the kernel refused the program: {io_error} ({said})");
+    }
+    anyhow!("{}", causes(error))
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,86 @@
+//! Walks the TCP sockets of every network namespace with one of the iterators.
+
+use std::{collections::HashMap, fs::File};
+
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, programs::Iter};
+use probe_common::record::FlowRecord;
+
+use super::{
+    hooks::HookSpec,
+    iterate::{Buffer, read_records},
+    netns::{self, Traveller},
+    netstat,
+};
+
+/// How a walk went.
+#[derive(Clone, Debug, Default)]
+pub struct Walk {
+    /// Records handed out.
+    pub records: u64,
+    /// Connections that the daemon's sweep looked at, whether they had a record or not.
+    pub sockets: u64,
+    /// Namespaces walked.
+    pub namespaces: u64,
+    /// Namespaces that could not be entered.
+    pub unseen_namespaces: u64,
+    /// Why sockets may be missing.
+    pub incomplete: Option<String>,
+    /// TCP's own counters of each namespace, by its inode; only if asked for.
+    pub counters: HashMap<u32, HashMap<String, u64>>,
+}
+
+/// Opens `hook`'s iterator in each namespace and reads it to its end. With `with_counters`, the namespace's counters are
+/// read after its sockets, so that what the walk saw is in them.
+///
+/// # Errors
+/// The namespaces cannot be listed. One that fails by itself makes the walk incomplete instead.
+pub(super) fn walk(
+    ebpf: &mut Ebpf,
+    hook: HookSpec,
+    buffer: &mut Buffer,
+    with_counters: bool,
+    each: &mut dyn FnMut(&[u8]),
+) -> Result<Walk> {
+    let program: &mut Iter =
+        ebpf.program_mut(hook.name).context("no such program")?.try_into().context("not an iterator")?;
+    let traveller = Traveller::new()?;
+    let mut walk = Walk::default();
+    for namespace in netns::all()? {
+        let visit = traveller.visit(&namespace, || {
+            let read = if netstat::holds_tcp_sockets() {
+                open(program)
+                    .and_then(|mut file| Ok(read_records(&mut file, buffer, size_of::<FlowRecord>(), each)?))
+            } else {
+                Ok(0)
+            };
+            (read, with_counters.then(netstat::tcp_counters))
+        });
+        match visit {
+            Ok((Ok(records), counters)) => {
+                walk.records += records;
+                walk.namespaces += 1;
+                walk.counters.extend(counters.map(|c| (namespace.inode, c)));
+            }
+            Ok((Err(error), _)) => {
+                walk.incomplete = Some(format!("network namespace {}: {error:#}", namespace.inode));
+            }
+            Err(error) if is_gone(&error) => {}
+            Err(error) => {
+                walk.unseen_namespaces += 1;
+                walk.incomplete = Some(format!("network namespace {}: {error}", namespace.inode));
+            }
+        }
+    }
+    Ok(walk)
+}
+
+fn open(program: &mut Iter) -> Result<File> {
+    let link = program.attach()?;
+    Ok(program.take_link(link)?.into_file()?)
+}
+
+/// The process that led to the namespace ended meanwhile; its sockets went with it, or it is found the next time.
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
