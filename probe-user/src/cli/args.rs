@@ -1,0 +1,282 @@
+//! What can be typed: verbs, options and their help.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::output::{Format, columns::ColumnName};
+use crate::flow::sort::Sort;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flowprobe",
+    version,
+    about = "Round trips, losses and limits of every TCP connection of this machine",
+    after_help = "Seen in the kernel with eBPF. TCP only: QUIC and other UDP are outside.\n\n\
+        Examples:\n  \
+        flowprobe daemon                       serve http://127.0.0.1:10179/metrics\n  \
+        flowprobe flows                        connections now, most bytes first\n  \
+        flowprobe flows 'loss > 1%' sport :443\n  \
+        flowprobe watch -o jsonl | jq .        each connection as it ends\n  \
+        flowprobe check                        what this kernel allows and lacks\n\n\
+        Exit codes: 0 done (finding nothing is done), 1 failed, 2 not understood.",
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Where the daemon and the other verbs meet
+    #[arg(
+        long,
+        global = true,
+        env = "FLOWPROBE_RUN_DIR",
+        default_value = "/run/flowprobe",
+        value_name = "DIR"
+    )]
+    #[arg(hide_env_values = true)]
+    pub run_dir: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Load the probes and serve /metrics until SIGTERM
+    Daemon(DaemonArgs),
+    /// Show live connections now
+    Flows(FlowsArgs),
+    /// Show each connection as it ends or fails, until interrupted
+    Watch(WatchArgs),
+    /// Say what this kernel allows, and what is lost without the rest
+    Check(CheckArgs),
+    /// Write shell completions to standard output
+    #[command(after_help = "Example:\n  \
+        flowprobe completions bash > /etc/bash_completion.d/flowprobe")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write the manual page to standard output
+    #[command(after_help = "Example:\n  \
+        flowprobe man > /usr/local/share/man/man1/flowprobe.1\n  \
+        flowprobe man | man -l -")]
+    Man,
+    /// Write the reference of all metrics to standard output
+    #[command(hide = true)]
+    MetricsReference,
+}
+
+/// `flowprobe daemon`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "\
+Examples:
+  flowprobe daemon
+  flowprobe daemon --listen '[::]:10179' --sweep-period 10s
+  flowprobe daemon --config /etc/flowprobe.toml
+
+The configuration file is TOML with the same names:
+  listen = \"127.0.0.1:10179\"
+  sweep_period = \"5s\"
+  ring_size = \"16Mi\"
+  kernel_log = false")]
+pub struct DaemonArgs {
+    /// Configuration file (TOML); what is typed here wins over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port of /metrics [default: 127.0.0.1:10179]
+    #[arg(long, value_name = "ADDR", value_parser = super::daemon::listen)]
+    pub listen: Option<SocketAddr>,
+    /// Time between two walks over the live connections, 100ms to 10m [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = super::daemon::sweep_period)]
+    pub sweep_period: Option<Duration>,
+    /// Memory for records on their way from the kernel, a power of two, 64Ki to 1Gi [default: 16Mi]
+    #[arg(long, value_name = "BYTES", value_parser = super::daemon::ring_size)]
+    pub ring_size: Option<u32>,
+    /// Load the probes with their own log, to standard error; costs time in the kernel
+    #[arg(long)]
+    pub kernel_log: bool,
+}
+
+const FILTER: &str = "\
+Filters are words as in ss, joined by and, or, not and parentheses; words
+side by side mean and:
+  dst 192.0.2.0/24    src [2001:db8::1]:443     address, prefix or :PORT
+  sport :443    dport != :80    sport ge 1024   ports
+  state established   role server   family ipv6   cc bbr
+  uid 33   netns 4026531840   cgroup '/system.slice/*'
+  reason reset_received   adopted               ending; older than the probe
+  rtt > 100ms   min-rtt   rttvar   duration     in us, ms, s, min, h
+  retrans > 0   cwnd                            numbers; k M G T: 1000s
+  bytes > 10M   unsent                          also Ki Mi Gi Ti: 1024s
+  loss > 1%                     lost_segs_estimate / data_segs_out
+bytes is bytes_acked + bytes_received. Any other field of the JSON works by
+its own name. Quote < and > from the shell, or write lt, le, gt, ge, eq, ne.
+What the kernel gives no value for matches neither a test nor its opposite.
+
+Columns and sort keys are the JSON's field names; tables also have columns
+of their own, as in the header, and keys the short names above. In CSV
+rtt_histogram is upper:count;upper:count in us, the last without upper.";
+
+const FLOWS: &str = "\
+Examples:
+  flowprobe flows
+  flowprobe flows --sort retrans --limit 20
+  flowprobe flows 'rtt > 100ms and loss > 1%'
+  flowprobe flows state established sport :443 -o jsonl
+  flowprobe flows -o csv --columns remote_addr,srtt_us,retrans_segs
+Without a running daemon it loads probes for the moment; connections are then
+older than the probe.";
+
+const WATCH: &str = "\
+Examples:
+  flowprobe watch
+  flowprobe watch reason reset_received or reason timeout
+  flowprobe watch 'dst 192.0.2.0/24 and retrans > 0' -o jsonl >> ends.jsonl
+  flowprobe watch --limit 1 dport :5432
+Standard error has a line when it is ready, and one for each loss of records.";
+
+/// `flowprobe flows`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = FLOWS, after_long_help = format!("{FILTER}\n\n{FLOWS}"))]
+pub struct FlowsArgs {
+    /// Which connections, in words; all if none (--help lists the words)
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// How it looks.
+    #[command(flatten)]
+    pub view: View,
+    /// Largest number, longest or latest time first, names from A to Z; -KEY the other way round
+    ///
+    /// What has no value comes last either way. Default: bytes for tables and with --limit; json, jsonl and csv are
+    /// otherwise written as they are found, in no order.
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub sort: Option<Sort>,
+    /// Show only the first N
+    #[arg(long, value_name = "N", value_parser = limit)]
+    pub limit: Option<usize>,
+}
+
+/// `flowprobe watch`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = WATCH, after_long_help = format!("{FILTER}\n\n{WATCH}"))]
+pub struct WatchArgs {
+    /// Which connections, in words; all if none (--help lists the words)
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// How it looks.
+    #[command(flatten)]
+    pub view: View,
+    /// End after N connections
+    #[arg(long, value_name = "N", value_parser = limit)]
+    pub limit: Option<usize>,
+}
+
+/// How flows are shown.
+#[derive(Args, Clone, Debug, Default)]
+pub struct View {
+    /// Table that fits the terminal, all columns, or a format for programs
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+    /// Only these, in this order
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    pub columns: Option<Vec<ColumnName>>,
+    /// Without the line of names
+    #[arg(long)]
+    pub no_header: bool,
+}
+
+/// `flowprobe check`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  flowprobe check
+  flowprobe check -o json | jq '.hooks[] | select(.ok | not)'
+Exit code 0: all that is required is there; 1: something is not.")]
+pub struct CheckArgs {
+    /// For people or for programs
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: CheckFormat,
+}
+
+/// Formats of `flowprobe check`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// One object.
+    Json,
+}
+
+fn limit(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "a number from 1 is wanted".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn filters_and_options_mix() {
+        let line = ["flowprobe", "flows", "rtt", ">", "1ms", "--sort", "-rtt", "or", "adopted", "-o", "csv"];
+        let Verb::Flows(args) = Cli::try_parse_from(line).unwrap().verb else { panic!("not flows") };
+        assert_eq!(args.filter, ["rtt", ">", "1ms", "or", "adopted"]);
+        assert_eq!(args.view.output, Format::Csv);
+        assert!(args.sort.is_some());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for line in [
+            "flowprobe flows --sort rtz",
+            "flowprobe flows --limit 0",
+            "flowprobe flows --columns srtt",
+            "flowprobe flows -o xml",
+            "flowprobe watch --sort rtt",
+            "flowprobe daemon --sweep-period 5",
+            "flowprobe daemon --ring-size 3M",
+            "flowprobe daemon --listen localhost",
+            "flowprobe dance",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_fits_a_screen() {
+        for option in ["-h", "--help"] {
+            let help = Cli::try_parse_from(["flowprobe", option]).unwrap_err().to_string();
+            assert!(help.contains("QUIC"));
+            assert!(help.lines().count() <= 28, "{} lines\n{help}", help.lines().count());
+        }
+        for verb in Cli::command().get_subcommands() {
+            let notes = [verb.get_after_help(), verb.get_after_long_help()];
+            for line in notes
+                .into_iter()
+                .flatten()
+                .flat_map(|text| text.to_string().lines().map(str::to_owned).collect::<Vec<_>>())
+            {
+                assert!(line.chars().count() <= 78, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        for verb in Cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let help = verb.clone().render_long_help().to_string();
+            assert!(help.contains("Example"), "{}", verb.get_name());
+        }
+    }
+}

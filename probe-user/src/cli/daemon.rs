@@ -1,0 +1,96 @@
+//! `flowprobe daemon`: command line, then configuration file, then defaults make one checked configuration.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use jiff::SignedDuration;
+
+use super::{args::DaemonArgs, config_file::File};
+use crate::{
+    daemon::{self, DaemonConfig},
+    flow::{field::Unit, filter::quantity},
+};
+
+/// The port is the contract's.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10179);
+const SWEEP_PERIOD: Duration = Duration::from_secs(5);
+const RING_BYTES: u32 = 16 << 20;
+
+pub(super) fn run(args: &DaemonArgs, run_dir: PathBuf) -> anyhow::Result<()> {
+    let file = args.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
+    daemon::run(&config(args, &file, run_dir))
+}
+
+fn config(args: &DaemonArgs, file: &File, run_dir: PathBuf) -> DaemonConfig {
+    DaemonConfig {
+        listen: args.listen.or(file.listen).unwrap_or(LISTEN),
+        run_dir,
+        sweep_period: args.sweep_period.or(file.sweep_period).unwrap_or(SWEEP_PERIOD),
+        ring_bytes: args.ring_size.or(file.ring_size).unwrap_or(RING_BYTES),
+        kernel_log: args.kernel_log || file.kernel_log.unwrap_or_default(),
+    }
+}
+
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "an address and a port are wanted, in numbers: 127.0.0.1:10179 or [::1]:10179".to_owned()
+    })
+}
+
+pub(super) fn sweep_period(text: &str) -> Result<Duration, String> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|period| Duration::try_from(period).ok())
+        .filter(|period| (Duration::from_millis(100)..=Duration::from_secs(600)).contains(period))
+        .ok_or_else(|| "a time from 100ms to 10m is wanted, such as 5s".to_owned())
+}
+
+/// The kernel takes powers of two of at least a page (ringbuf_map_alloc).
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be whole and in range"
+)]
+pub(super) fn ring_size(text: &str) -> Result<u32, String> {
+    let bytes = quantity::parse(text, Unit::Bytes, true)?;
+    Some(bytes)
+        .filter(|bytes| bytes.fract() == 0.0 && (65_536.0..=1_073_741_824.0).contains(bytes))
+        .map(|bytes| bytes as u32)
+        .filter(|bytes| bytes.is_power_of_two())
+        .ok_or_else(|| "a power of two from 64Ki to 1Gi is wanted, such as 16Mi".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
+        let args = DaemonArgs { listen: Some(([127, 0, 0, 1], 1).into()), ..DaemonArgs::default() };
+        let file = File {
+            listen: Some(([127, 0, 0, 1], 2).into()),
+            sweep_period: Some(Duration::from_secs(9)),
+            ..File::default()
+        };
+        let config = config(&args, &file, PathBuf::from("/run/x"));
+        assert_eq!(config.listen.port(), 1);
+        assert_eq!(config.sweep_period, Duration::from_secs(9));
+        assert_eq!(config.ring_bytes, RING_BYTES);
+        assert!(!config.kernel_log);
+    }
+
+    #[test]
+    fn values_are_checked() {
+        assert_eq!(sweep_period("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(sweep_period("1m 30s"), Ok(Duration::from_secs(90)));
+        for text in ["5", "0s", "-5s", "11m", "", "soon"] {
+            assert!(sweep_period(text).is_err(), "{text}");
+        }
+        assert_eq!(ring_size("16Mi"), Ok(16 << 20));
+        assert_eq!(ring_size("65536"), Ok(65_536));
+        for text in ["16M", "4096", "2Gi", "-1", "", "1e9", "65536.5"] {
+            assert!(ring_size(text).is_err(), "{text}");
+        }
+        assert!(listen("[::1]:80").is_ok());
+        assert!(listen("localhost:80").unwrap_err().contains("in numbers"));
+    }
+}

@@ -1,0 +1,157 @@
+//! Where increments, ended connections and the kernel's own counters are added up.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use probe_common::record::{Record, decode, kind};
+
+use crate::{
+    aggregate::{Aggregator, Group, Snapshot},
+    control::Watchers,
+    flow::from_record::Context,
+    kernel::{
+        hooks::Hook,
+        probe::{Losses, Probe},
+        walk::Walk,
+    },
+    reconcile::Reconciliation,
+};
+
+/// How the last sweep went.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastSweep {
+    /// When it ended.
+    pub(super) ended: Instant,
+    /// How long it took.
+    pub(super) took: Duration,
+    /// Connections that it looked at.
+    pub(super) sockets: u64,
+}
+
+/// The daemon's sums. Every method may be called from any thread.
+pub(super) struct Ledger {
+    aggregator: Mutex<Aggregator>,
+    reconciliation: Mutex<Reconciliation>,
+    last_sweep: Mutex<Option<LastSweep>>,
+    malformed: AtomicU64,
+    incomplete_sweeps: AtomicU64,
+    losses: Losses,
+    /// The hooks, for their state and statistics.
+    pub(super) hooks: Arc<Vec<Hook>>,
+    /// What records mean.
+    pub(super) context: Context,
+    /// Who watches connections end.
+    pub(super) watchers: Watchers,
+}
+
+/// A panic while adding cannot leave a sum half-made: each is one addition.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ledger {
+    /// Sums at zero for a probe that was just loaded.
+    ///
+    /// # Errors
+    /// The probe's loss counters were taken before.
+    pub(super) fn new(probe: &mut Probe) -> Result<Self> {
+        let hooks = probe.hooks();
+        Ok(Self {
+            aggregator: Mutex::new(Aggregator::new(super::synack_is_up(&hooks))),
+            reconciliation: Mutex::default(),
+            last_sweep: Mutex::default(),
+            malformed: AtomicU64::new(0),
+            incomplete_sweeps: AtomicU64::new(0),
+            losses: probe.take_losses()?,
+            hooks,
+            context: probe.context(),
+            watchers: Watchers::default(),
+        })
+    }
+
+    /// A record from the ring buffer.
+    pub(super) fn take_ended(&self, bytes: &[u8]) {
+        self.add(bytes);
+        if self.watchers.any() && matches!(decode(bytes), Ok(Record::Flow(r)) if r.kind == kind::CLOSED) {
+            self.watchers.tell(bytes);
+        }
+    }
+
+    /// A record from a sweep.
+    pub(super) fn add(&self, bytes: &[u8]) {
+        match decode(bytes) {
+            Ok(Record::Flow(record)) => locked(&self.aggregator).add(record),
+            Ok(Record::Synack(record)) => locked(&self.aggregator).add_synack(record),
+            Err(_) => {
+                self.malformed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A sweep is over.
+    pub(super) fn swept(&self, walk: Walk, took: Duration) {
+        if walk.incomplete.is_some() {
+            self.incomplete_sweeps.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut aggregator = locked(&self.aggregator);
+        let mut reconciliation = locked(&self.reconciliation);
+        reconciliation.observe(walk.counters, aggregator.namespaces());
+        aggregator.retain_namespaces(|inode| reconciliation.knows(inode));
+        *locked(&self.last_sweep) = Some(LastSweep { ended: Instant::now(), took, sockets: walk.sockets });
+    }
+
+    /// The gauges of live connections from an exact count, after records were lost.
+    pub(super) fn recounted(&self, counts: &[(Group, u64)]) {
+        locked(&self.aggregator).resync_live(counts);
+    }
+
+    /// The last sweep; `None` before the first.
+    pub(super) fn last_sweep(&self) -> Option<LastSweep> {
+        *locked(&self.last_sweep)
+    }
+
+    /// The sums now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        locked(&self.aggregator).snapshot()
+    }
+
+    /// Ours against the kernel's, by the name of its counter.
+    pub(super) fn ratios(&self) -> Vec<(String, f64)> {
+        let aggregator = locked(&self.aggregator);
+        locked(&self.reconciliation).ratios(aggregator.namespaces())
+    }
+
+    /// What was lost, by reason.
+    pub(super) fn losses(&self) -> Vec<(String, u64)> {
+        let own = [("malformed", &self.malformed), ("sweep_incomplete", &self.incomplete_sweeps)];
+        let of_programs = self.losses.read().into_iter().map(|(loss, n)| (loss.reason().to_owned(), n));
+        of_programs.chain(own.map(|(reason, n)| (reason.to_owned(), n.load(Ordering::Relaxed)))).collect()
+    }
+
+    /// Records that never arrived; each may have been a connection's end.
+    pub(super) fn records_lost(&self) -> u64 {
+        use probe_common::record::Loss::{RingFullClosed, RingFullIncrement};
+        let lost = |loss| matches!(loss, RingFullClosed | RingFullIncrement);
+        self.losses.read().into_iter().filter(|(loss, _)| lost(*loss)).map(|(_, n)| n).sum()
+    }
+
+    /// The sums in a sentence, for the log.
+    pub(super) fn summary(&self) -> String {
+        let snapshot = self.snapshot();
+        let sum = |of: fn(&crate::aggregate::Series) -> u64| -> u64 {
+            snapshot.groups.values().map(|series| of(series)).sum()
+        };
+        format!(
+            "accounted for {} connections opened and {} closed, {} records lost",
+            sum(|s| s.opened),
+            sum(|s| s.closed.total()),
+            self.records_lost()
+        )
+    }
+}

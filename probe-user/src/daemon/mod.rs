@@ -1,0 +1,156 @@
+//! The daemon: kernel ─► aggregate ─► export, wired together.
+//!
+//! Three things run: a thread that walks the sockets ([`sweeper`]), a task that empties the ring buffer, and the
+//! servers. They meet in [`Ledger`], which adds up.
+
+mod ledger;
+mod lock;
+mod reader;
+mod scrape;
+mod sweeper;
+
+use std::{
+    io::IsTerminal as _,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use self::{ledger::Ledger, lock::RunDir, scrape::Scrape, sweeper::Sweeper};
+use crate::{
+    control,
+    export::http,
+    kernel::{
+        hooks,
+        probe::{Probe, Purpose},
+        ring::AsyncRing,
+    },
+};
+
+/// How the daemon is to run; every value was checked.
+#[derive(Clone, Debug)]
+pub struct DaemonConfig {
+    /// Where metrics are served.
+    pub listen: SocketAddr,
+    /// Lock and control socket.
+    pub run_dir: PathBuf,
+    /// Time between walks over the live connections.
+    pub sweep_period: Duration,
+    /// Size of the ring buffer, a power of two.
+    pub ring_bytes: u32,
+    /// Pass the programs' log on.
+    pub kernel_log: bool,
+}
+
+/// How often the programs' log is looked at.
+const LOG_EVERY: Duration = Duration::from_millis(200);
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Another daemon owns the run directory, the address is in use, or the probes cannot be loaded.
+pub fn run(config: &DaemonConfig) -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_target(false)
+        .with_env_filter(log_filter(config.kernel_log))
+        .init();
+    let run_dir = RunDir::lock(&config.run_dir)?;
+    let listener = listen(config.listen)?;
+    let mut probe = Probe::load(Purpose::observe(config.ring_bytes, config.kernel_log))?;
+    for hook in probe.hooks().iter().filter(|hook| !hook.is_up()) {
+        warn!(
+            "hook {} ({}) is down: {}; lost: {}",
+            hook.spec.name,
+            hook.spec.point,
+            hook.down.as_deref().unwrap_or_default(),
+            hook.spec.lost_without
+        );
+    }
+    let ring = probe.take_ring()?;
+    let log = if config.kernel_log { Some(probe.take_log()?) } else { None };
+    let ledger = Arc::new(Ledger::new(&mut probe)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let sweeper = Sweeper::start(probe, Arc::clone(&ledger), config.sweep_period, runtime.handle().clone())?;
+    runtime.block_on(async { serve(&run_dir, listener, ring.into_async()?, log, &ledger, sweeper).await })
+}
+
+fn log_filter(kernel_log: bool) -> tracing_subscriber::EnvFilter {
+    let default = if kernel_log { "debug" } else { "info" };
+    tracing_subscriber::EnvFilter::try_from_env("FLOWPROBE_LOG").unwrap_or_else(|_| default.into())
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; free the address, or choose another with --listen")
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+async fn serve(
+    run_dir: &RunDir,
+    listener: TcpListener,
+    ring: AsyncRing,
+    log: Option<Box<dyn FnMut() + Send>>,
+    ledger: &Arc<Ledger>,
+    sweeper: Sweeper,
+) -> Result<()> {
+    let address = listener.local_addr()?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = control::Server::bind(run_dir.path())?;
+    let (reader_handle, reader_requests) = reader::requests();
+    let scrape = Arc::new(Scrape::new(Arc::clone(ledger), sweeper.handle(), reader_handle));
+    // The first walk adopts what is there, so that the first scrape is whole.
+    sweeper.handle().sweep().await;
+    info!("observing; metrics on http://{address}/metrics");
+
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let web = tokio::spawn(http::serve(listener, Arc::clone(&scrape) as _, until(stopped.clone())));
+    let reader = tokio::spawn(reader::read(ring, Arc::clone(ledger), reader_requests, stopped));
+    if let Some(mut log) = log {
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(LOG_EVERY);
+            loop {
+                tick.tick().await;
+                log();
+            }
+        });
+    }
+    tokio::select! {
+        () = server.serve(Arc::clone(&scrape)) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.send_replace(true);
+    web.await.context("the web server broke down")?.context("the web server failed")?;
+    // What live connections added until now is still counted; then what ended until now.
+    sweeper.handle().sweep().await;
+    let mut ring = reader.await.context("the reader of the ring buffer broke down")?;
+    ring.drain(&mut |record| ledger.take_ended(record));
+    sweeper.stop();
+    info!("stopped; {}", ledger.summary());
+    Ok(())
+}
+
+async fn until(mut stopped: tokio::sync::watch::Receiver<bool>) {
+    // An error says that the sender is gone, which is the end as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Hooks as the aggregator must know them.
+fn synack_is_up(hooks: &[hooks::Hook]) -> bool {
+    hooks.iter().any(|hook| hook.spec == hooks::SYNACK && hook.is_up())
+}

@@ -1,0 +1,54 @@
+//! The task that empties the ring buffer into the ledger: every few milliseconds, and before a scrape.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::ledger::Ledger;
+use crate::kernel::ring::AsyncRing;
+
+/// Scrapes that may wait at a time; the server allows fewer.
+const WAITING: usize = 64;
+
+/// What others may ask of the reader.
+#[derive(Clone)]
+pub(super) struct Handle(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Handle {
+    /// Waits until all that is in the ring by now was added up.
+    pub(super) async fn drain(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            // An error says that the reader has ended, which it does with an empty ring.
+            let _ = wait.await;
+        }
+    }
+}
+
+/// A reader's requests, and the way to make them.
+pub(super) fn requests() -> (Handle, mpsc::Receiver<oneshot::Sender<()>>) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    (Handle(sender), receiver)
+}
+
+/// Reads until `stopped`, and once more; gives the ring back.
+pub(super) async fn read(
+    mut ring: AsyncRing,
+    ledger: Arc<Ledger>,
+    mut requests: mpsc::Receiver<oneshot::Sender<()>>,
+    mut stopped: watch::Receiver<bool>,
+) -> AsyncRing {
+    while !*stopped.borrow() {
+        let request = tokio::select! {
+            () = ring.wait() => None,
+            request = requests.recv() => request,
+            _ = stopped.changed() => None,
+        };
+        ring.drain(&mut |record| ledger.take_ended(record));
+        if let Some(done) = request {
+            // Whoever asked may be gone.
+            let _ = done.send(());
+        }
+    }
+    ring
+}

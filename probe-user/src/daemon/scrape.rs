@@ -1,0 +1,102 @@
+//! Answers Prometheus and the command line out of the ledger.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use probe_common::fields::FIELDS;
+use tokio::sync::mpsc;
+
+use super::{ledger::Ledger, reader, sweeper};
+use crate::{
+    control::{End, Hello, Requests, Watchers},
+    export::{
+        http::{MetricsSource, Rendered},
+        prometheus::Exposition,
+        stats::{HookStats, SelfStats, SweepStats},
+    },
+};
+
+/// A scrape wants sums no older than this.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// … and waits for a sweep no longer than this.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+pub(super) struct Scrape {
+    ledger: Arc<Ledger>,
+    sweeper: sweeper::Handle,
+    reader: reader::Handle,
+    exposition: Exposition,
+}
+
+impl Scrape {
+    pub(super) fn new(ledger: Arc<Ledger>, sweeper: sweeper::Handle, reader: reader::Handle) -> Self {
+        Self { ledger, sweeper, reader, exposition: Exposition::default() }
+    }
+
+    fn own(&self) -> SelfStats {
+        let context = &self.ledger.context;
+        SelfStats {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hooks: self.hooks(),
+            losses: self.ledger.losses(),
+            sweep: self.ledger.last_sweep().map(|s| SweepStats { duration: s.took, sockets: s.sockets }),
+            reconciliation: self.ledger.ratios(),
+            jiffies_per_second: Some(context.hz),
+            absent_fields: FIELDS.iter().map(|(field, _)| *field).filter(|f| !context.has(*f)).collect(),
+        }
+    }
+
+    fn hooks(&self) -> Vec<HookStats> {
+        let stats = |hook: &crate::kernel::hooks::Hook| {
+            let stats = hook.stats();
+            HookStats {
+                name: hook.spec.name.to_owned(),
+                up: hook.is_up(),
+                missed: stats.missed,
+                runs: stats.runs,
+                run_time: stats.run_time,
+            }
+        };
+        self.ledger.hooks.iter().map(stats).collect()
+    }
+}
+
+impl MetricsSource for Scrape {
+    fn ready(&self) -> Result<(), String> {
+        self.ledger.last_sweep().map(|_| ()).ok_or_else(|| "the first sweep is under way".to_owned())
+    }
+
+    fn render(&self) -> Rendered<'_> {
+        Box::pin(async {
+            if self.ledger.last_sweep().is_none_or(|sweep| sweep.ended.elapsed() > FRESH) {
+                // One that takes longer serves the next scrape.
+                let _ = tokio::time::timeout(PATIENCE, self.sweeper.sweep()).await;
+            }
+            self.reader.drain().await;
+            self.exposition.render(&self.ledger.snapshot(), &self.own())
+        })
+    }
+}
+
+impl Requests for Scrape {
+    fn hello(&self) -> Hello {
+        let context = &self.ledger.context;
+        Hello {
+            abi: probe_common::ABI_VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            places: context.places.to_vec(),
+            hz: context.hz,
+            wall_offset_ns: crate::kernel::clock::wall_offset_ns(),
+        }
+    }
+
+    fn watchers(&self) -> &Watchers {
+        &self.ledger.watchers
+    }
+
+    fn snapshot(&self, pieces: mpsc::Sender<Result<Bytes, End>>) {
+        self.sweeper.snapshot(pieces);
+    }
+}

@@ -1,0 +1,194 @@
+//! The thread that owns the probe and walks the sockets: on time, on request, and for people.
+//!
+//! A thread of its own, for entering a network namespace moves the thread that does it.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use probe_common::record::{FlowRecord, Record, decode, flag};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::ledger::Ledger;
+use crate::{
+    aggregate::group_of,
+    control::End,
+    kernel::{probe::Probe, walk::Walk},
+};
+
+/// A sweep may take this part of the time between two: the period stretches when there are many sockets.
+const SHARE_OF_A_CPU: u32 = 100;
+
+/// Records a piece of a snapshot.
+const PIECE: usize = 64;
+
+/// A client that takes nothing for so long is left: sweeps wait meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+enum Request {
+    Sweep(oneshot::Sender<()>),
+    Snapshot(tokio::sync::mpsc::Sender<Result<Bytes, End>>),
+    Stop,
+}
+
+/// The thread.
+pub(super) struct Sweeper {
+    handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+/// What others may ask of it.
+#[derive(Clone)]
+pub(super) struct Handle(mpsc::Sender<Request>);
+
+impl Handle {
+    /// Sweeps now and waits for the end of it.
+    pub(super) async fn sweep(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.0.send(Request::Sweep(done)).is_ok() {
+            // An error says that the thread is gone, and so is the daemon.
+            let _ = wait.await;
+        }
+    }
+
+    /// Starts a snapshot.
+    pub(super) fn snapshot(&self, pieces: tokio::sync::mpsc::Sender<Result<Bytes, End>>) {
+        // When the thread is gone the channel closes, which its reader sees.
+        let _ = self.0.send(Request::Snapshot(pieces));
+    }
+}
+
+impl Sweeper {
+    /// # Errors
+    /// The thread cannot be started.
+    pub(super) fn start(
+        probe: Probe,
+        ledger: Arc<Ledger>,
+        period: Duration,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Self> {
+        let (sender, requests) = mpsc::channel();
+        let mut work = Work { probe, ledger, period, runtime, records_lost: 0 };
+        let thread = std::thread::Builder::new()
+            .name("sweeper".to_owned())
+            .spawn(move || work.run(&requests))
+            .context("cannot start the sweeper")?;
+        Ok(Self { handle: Handle(sender), thread })
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Ends the thread, and with it takes the programs out of the kernel.
+    pub(super) fn stop(self) {
+        let _ = self.handle.0.send(Request::Stop);
+        if self.thread.join().is_err() {
+            warn!("the sweeper broke down");
+        }
+    }
+}
+
+struct Work {
+    probe: Probe,
+    ledger: Arc<Ledger>,
+    period: Duration,
+    runtime: tokio::runtime::Handle,
+    records_lost: u64,
+}
+
+impl Work {
+    fn run(&mut self, requests: &mpsc::Receiver<Request>) {
+        let mut next = Instant::now();
+        loop {
+            let request = match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(Request::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Ok(Request::Snapshot(pieces)) => {
+                    self.snapshot(&pieces);
+                    continue;
+                }
+                Ok(Request::Sweep(done)) => Some(done),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+            };
+            let took = self.sweep();
+            next = Instant::now() + self.period.max(took * SHARE_OF_A_CPU);
+            if let Some(done) = request {
+                // Whoever asked may be gone.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn sweep(&mut self) -> Duration {
+        let begun = Instant::now();
+        let ledger = Arc::clone(&self.ledger);
+        match self.probe.account(&mut |record| ledger.add(record)) {
+            Ok(walk) => {
+                if let Some(why) = &walk.incomplete {
+                    warn!("the sweep is incomplete: {why}");
+                }
+                self.ledger.swept(walk, begun.elapsed());
+            }
+            Err(error) => warn!("no sweep: {error:#}"),
+        }
+        self.recount_if_records_were_lost();
+        begun.elapsed()
+    }
+
+    /// A lost record may have been an end, which leaves a gauge too high. Counts anew once the loss is over.
+    fn recount_if_records_were_lost(&mut self) {
+        let lost = self.ledger.records_lost();
+        if lost == self.records_lost {
+            return;
+        }
+        self.records_lost = lost;
+        let mut counts = std::collections::BTreeMap::new();
+        let mut each = |bytes: &[u8]| {
+            if let Ok(Record::Flow(record)) = decode(bytes)
+                && record.flags & flag::ESTABLISHED != 0
+            {
+                *counts.entry(group_of(record)).or_insert(0) += 1;
+            }
+        };
+        match self.probe.snapshot(&mut each) {
+            Ok(_) => self.ledger.recounted(&counts.into_iter().collect::<Vec<_>>()),
+            Err(error) => warn!("connections could not be counted anew: {error:#}"),
+        }
+    }
+
+    fn snapshot(&mut self, pieces: &tokio::sync::mpsc::Sender<Result<Bytes, End>>) {
+        let runtime = self.runtime.clone();
+        let mut gone = false;
+        let mut send = |piece: Result<Bytes, End>| {
+            let sent =
+                || runtime.block_on(async { tokio::time::timeout(PATIENCE, pieces.send(piece)).await });
+            if !gone && !matches!(sent(), Ok(Ok(()))) {
+                gone = true;
+                debug!("a client left during a snapshot");
+            }
+        };
+        let mut piece = Vec::new();
+        let walk = self.probe.snapshot(&mut |record| {
+            piece.extend_from_slice(record);
+            if piece.len() >= PIECE * size_of::<FlowRecord>() {
+                send(Ok(std::mem::take(&mut piece).into()));
+            }
+        });
+        if !piece.is_empty() {
+            send(Ok(piece.into()));
+        }
+        send(Err(end(walk)));
+    }
+}
+
+fn end(walk: Result<Walk>) -> End {
+    match walk {
+        Ok(walk) => End { unseen_namespaces: walk.unseen_namespaces, incomplete: walk.incomplete },
+        Err(error) => End { unseen_namespaces: 0, incomplete: Some(format!("{error:#}")) },
+    }
+}

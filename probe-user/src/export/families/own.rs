@@ -1,0 +1,130 @@
+//! What flowprobe says of itself: whether the numbers above it can be trusted, and what they cost.
+
+use super::{Family, Read, Sample};
+use crate::export::stats::{HookStats, SelfStats};
+
+/// Families of the daemon.
+pub const OWN: &[Family] = &[
+    Family {
+        name: "flowprobe_build_info",
+        labels: &["version"],
+        unit: "always 1",
+        help: "Version of flowprobe, as a label.",
+        source: "the build",
+        meaning: "Join it to other series to see them by version.",
+        field: None,
+        read: Read::OwnGauge(|_, own| vec![(vec![own.version.clone()], 1.0)]),
+    },
+    Family {
+        name: "flowprobe_hook_up",
+        labels: &["hook"],
+        unit: "1 or 0",
+        help: "Whether a hook of the kernel is attached.",
+        source: "the load of each program",
+        meaning: "0: `flowprobe check` says why, and what is lost without it.",
+        field: None,
+        read: Read::OwnGauge(|_, own| each_hook(own, |hook| Some(f64::from(u8::from(hook.up))))),
+    },
+    Family {
+        name: "flowprobe_hook_missed_total",
+        labels: &["hook"],
+        unit: "events",
+        help: "Events that a hook missed because it was already running on that CPU.",
+        source: "recursion_misses in the kernel's bpf_prog_info",
+        meaning: "What the sock_ops program carries is not subject to this: connections and their ends are complete even when other hooks miss events.",
+        field: None,
+        read: Read::OwnCounter(|_, own| each_hook(own, |hook| hook.missed.map(|count| count as f64))),
+    },
+    Family {
+        name: "flowprobe_hook_runs_total",
+        labels: &["hook"],
+        unit: "runs",
+        help: "Runs of a hook.",
+        source: "run_cnt in the kernel's bpf_prog_info",
+        meaning: "Absent unless the sysctl kernel.bpf_stats_enabled is 1; runs while it was 0 are not counted.",
+        field: None,
+        read: Read::OwnCounter(|_, own| each_hook(own, |hook| hook.runs.map(|count| count as f64))),
+    },
+    Family {
+        name: "flowprobe_hook_run_seconds_total",
+        labels: &["hook"],
+        unit: "seconds",
+        help: "Time spent in runs of a hook.",
+        source: "run_time_ns in the kernel's bpf_prog_info",
+        meaning: "What the measurement costs the machine's CPUs. Absent unless the sysctl kernel.bpf_stats_enabled is 1.",
+        field: None,
+        read: Read::OwnCounter(|_, own| each_hook(own, |hook| hook.run_time.map(|time| time.as_secs_f64()))),
+    },
+    Family {
+        name: "flowprobe_records_lost_total",
+        labels: &["reason"],
+        unit: "records",
+        help: "Records that were lost between the kernel and the sums, by reason.",
+        source: "counted by the programs where they give up, and by the reader where bytes are no record",
+        meaning: "Not 0: the counters of connections are too low by what these records held.",
+        field: None,
+        read: Read::OwnCounter(|_, own| {
+            own.losses.iter().map(|(reason, count)| (vec![reason.clone()], *count as f64)).collect()
+        }),
+    },
+    Family {
+        name: "flowprobe_sweep_duration_seconds",
+        labels: &[],
+        unit: "seconds",
+        help: "Duration of the last complete sweep over all sockets.",
+        source: "CLOCK_MONOTONIC",
+        meaning: "Absent before the first sweep.",
+        field: None,
+        read: Read::OwnGauge(|_, own| {
+            own.sweep.iter().map(|sweep| (Vec::new(), sweep.duration.as_secs_f64())).collect()
+        }),
+    },
+    Family {
+        name: "flowprobe_sweep_sockets",
+        labels: &[],
+        unit: "sockets",
+        help: "TCP sockets that the last complete sweep read.",
+        source: "iter/tcp in every network namespace that holds TCP sockets",
+        meaning: "Absent before the first sweep.",
+        field: None,
+        read: Read::OwnGauge(|_, own| {
+            own.sweep.iter().map(|sweep| (Vec::new(), sweep.sockets as f64)).collect()
+        }),
+    },
+    Family {
+        name: "flowprobe_reconciliation_ratio",
+        labels: &["counter"],
+        unit: "ratio",
+        help: "What flowprobe counted divided by what the kernel counted since the start, by the kernel's counter.",
+        source: "/proc/net/snmp of the network namespaces",
+        meaning: "1 when nothing was missed. Absent for a counter that the kernel has not raised yet. Connections under way at the start make it differ from 1 at first.",
+        field: None,
+        read: Read::OwnGauge(|_, own| {
+            own.reconciliation.iter().map(|(counter, ratio)| (vec![counter.clone()], *ratio)).collect()
+        }),
+    },
+    Family {
+        name: "flowprobe_accounting_discrepancies_total",
+        labels: &[],
+        unit: "records",
+        help: "Records whose causes of retransmission added up to more than their retransmissions.",
+        source: "checked as each record is added",
+        meaning: "Not 0: the causes in `flowprobe_tcp_retransmitted_segments_total` add up to more than the kernel counted.",
+        field: None,
+        read: Read::OwnCounter(|snapshot, _| vec![(Vec::new(), snapshot.discrepancies as f64)]),
+    },
+    Family {
+        name: "flowprobe_label_overflow_total",
+        labels: &[],
+        unit: "records",
+        help: "Records that were added to a remainder because the number of groups is at its limit.",
+        source: "counted as records are grouped",
+        meaning: "The sums over all groups stay exact.",
+        field: None,
+        read: Read::OwnCounter(|snapshot, _| vec![(Vec::new(), snapshot.label_overflow as f64)]),
+    },
+];
+
+fn each_hook(own: &SelfStats, value: impl Fn(&HookStats) -> Option<f64>) -> Vec<Sample> {
+    own.hooks.iter().filter_map(|hook| Some((vec![hook.name.clone()], value(hook)?))).collect()
+}

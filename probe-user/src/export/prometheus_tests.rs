@@ -1,0 +1,177 @@
+//! The exposition against a golden text, promtool and the rules of the format.
+
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use probe_common::{
+    fields::Field,
+    histogram::{BUCKETS, UPPER_BOUNDS_US, upper_bound_seconds},
+    record::{
+        flag::{ACCOUNTED, ESTABLISHED, FIN_REMOTE},
+        kind::{CLOSED, INCREMENT},
+        role::SERVER,
+    },
+    tcp::state,
+};
+
+use super::*;
+use crate::{
+    aggregate::{
+        Aggregator,
+        testing::{opening_with_losses, record, synack, with_samples},
+    },
+    export::stats::{HookStats, SweepStats},
+};
+
+/// Written anew by `FLOWPROBE_BLESS=1 cargo test -p probe-user golden`; read the difference before you keep it.
+const GOLDEN: &str = include_str!("testdata/exposition.prom");
+
+fn snapshot() -> Snapshot {
+    let mut aggregator = Aggregator::new(true);
+    aggregator.add(&opening_with_losses());
+    let mut end = with_samples(record(CLOSED, SERVER, ESTABLISHED | FIN_REMOTE), &[61, 62, 3_000_000]);
+    end.family = libc::AF_INET6 as u16;
+    end.remote_addr[0] = 0x20;
+    end.state = state::LAST_ACK;
+    (end.opened_ns, end.now_ns, end.own_min_rtt_us, end.handshake_rtt_us) = (1_000, 1_500_001_000, 61, 70);
+    (end.counters.segs_out, end.counters.bytes_sent) = (9, 9_007_199_254_740_992);
+    aggregator.add(&end);
+    aggregator.add_synack(&synack());
+    let mut refused = record(CLOSED, probe_common::record::role::CLIENT, 0);
+    refused.error = libc::ECONNREFUSED as u32;
+    aggregator.add(&refused);
+    aggregator.snapshot()
+}
+
+fn own() -> SelfStats {
+    SelfStats {
+        version: "0.0.0-test".to_owned(),
+        hooks: vec![
+            HookStats {
+                name: "life".to_owned(),
+                up: true,
+                missed: Some(0),
+                runs: Some(1_000),
+                run_time: Some(Duration::from_micros(250)),
+            },
+            HookStats { name: "synack".to_owned(), up: false, missed: None, runs: None, run_time: None },
+        ],
+        losses: vec![("ring_full_closed".to_owned(), 0), ("malformed".to_owned(), 2)],
+        sweep: Some(SweepStats { duration: Duration::from_micros(1_500), sockets: 12 }),
+        reconciliation: vec![("RetransSegs".to_owned(), 1.0)],
+        jiffies_per_second: Some(250),
+        absent_fields: Vec::new(),
+    }
+}
+
+fn text(snapshot: &Snapshot, own: &SelfStats) -> String {
+    String::from_utf8(encode(&families(snapshot, own)).unwrap().to_vec()).unwrap()
+}
+
+#[test]
+fn the_exposition_is_the_golden_one() {
+    let text = text(&snapshot(), &own());
+    if std::env::var_os("FLOWPROBE_BLESS").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/export/testdata/exposition.prom"), &text)
+            .unwrap();
+    } else {
+        assert!(text == GOLDEN, "the exposition changed:\n{text}");
+    }
+}
+
+#[test]
+fn promtool_has_nothing_to_say() {
+    let exposition = Exposition::default().render(&snapshot(), &own()).unwrap();
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is missing: run `cargo xtask setup`, or install your system's package prometheus");
+    promtool.stdin.take().unwrap().write_all(&exposition).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn the_process_shows_itself() {
+    let exposition = Exposition::default().render(&Snapshot::default(), &SelfStats::default()).unwrap();
+    let text = String::from_utf8(exposition.to_vec()).unwrap();
+    for name in ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"] {
+        assert!(text.contains(&format!("\n{name} ")), "{name}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_absent() {
+    let names = |snapshot: &Snapshot, own: &SelfStats| {
+        families(snapshot, own).iter().map(|family| family.name().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let bare = SelfStats { version: "1".to_owned(), ..SelfStats::default() };
+    assert_eq!(
+        names(&Snapshot::default(), &bare).into_iter().collect::<Vec<_>>(),
+        [
+            "flowprobe_accounting_discrepancies_total",
+            "flowprobe_build_info",
+            "flowprobe_label_overflow_total",
+        ]
+    );
+
+    let all = names(&snapshot(), &own());
+    assert_eq!(all.len(), families::all().count(), "a family cannot be shown");
+    let missing = |own: &SelfStats| all.difference(&names(&snapshot(), own)).cloned().collect::<Vec<_>>();
+    assert_eq!(
+        missing(&SelfStats { jiffies_per_second: None, ..own() }),
+        ["flowprobe_tcp_busy_seconds_total", "flowprobe_tcp_limited_seconds_total",]
+    );
+    assert_eq!(
+        missing(&SelfStats { absent_fields: vec![Field::DsackDups, Field::ReordSeen], ..own() }),
+        ["flowprobe_tcp_spurious_retransmitted_segments_total",]
+    );
+    assert_eq!(
+        missing(&SelfStats { sweep: None, reconciliation: Vec::new(), ..own() }),
+        ["flowprobe_reconciliation_ratio", "flowprobe_sweep_duration_seconds", "flowprobe_sweep_sockets",]
+    );
+}
+
+#[test]
+fn a_label_cannot_break_the_text() {
+    let mut own = own();
+    own.hooks[0].name = "a\"b\\c\nd{}=,é".to_owned();
+    let text = text(&Snapshot::default(), &own);
+    assert!(text.contains("flowprobe_hook_up{hook=\"a\\\"b\\\\c\\nd{}=,é\"} 1\n"), "{text}");
+}
+
+#[test]
+fn classic_buckets_are_sums_of_whole_native_ones() {
+    let mut aggregator = Aggregator::new(true);
+    let mut one_each = record(INCREMENT, SERVER, ESTABLISHED | ACCOUNTED);
+    one_each.rtt_histogram = [1; BUCKETS];
+    aggregator.add(&one_each);
+    let families = families(&aggregator.snapshot(), &own());
+    let family = families.iter().find(|family| family.name() == "flowprobe_tcp_rtt_seconds").unwrap();
+    let histogram = family.get_metric()[0].get_histogram();
+    for (bucket, index) in histogram.get_bucket().iter().zip(RTT_BUCKETS) {
+        // Samples of bucket 0 to `index`, all at or below the bound.
+        assert_eq!(bucket.cumulative_count(), index as u64 + 1);
+        assert_eq!(bucket.upper_bound().to_string(), upper_bound_seconds(index).to_string());
+        assert_eq!((bucket.upper_bound() * 1e6 + 1e-6) as u32, UPPER_BOUNDS_US[index]);
+        assert_eq!(bucket.upper_bound().to_string().parse::<f64>().unwrap(), bucket.upper_bound());
+    }
+    assert_eq!((histogram.get_bucket().len(), histogram.get_sample_count()), (28, 64));
+    assert!(RTT_BUCKETS.is_sorted() && RTT_BUCKETS.iter().all(|index| *index < BUCKETS - 1));
+}
+
+#[test]
+fn a_gauge_is_never_below_zero() {
+    let mut aggregator = Aggregator::new(true);
+    aggregator.add(&record(CLOSED, SERVER, ESTABLISHED | ACCOUNTED));
+    let text = text(&aggregator.snapshot(), &own());
+    assert!(text.contains("flowprobe_tcp_connections{role=\"server\",family=\"ipv4\"} 0\n"), "{text}");
+}

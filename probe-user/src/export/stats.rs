@@ -1,0 +1,49 @@
+//! What the daemon knows about itself at a scrape. What is not known is `None` or not listed, and its series is absent.
+
+use std::time::Duration;
+
+use probe_common::fields::Field;
+
+/// One hook of the kernel side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HookStats {
+    /// Its name, as in `flowprobe check`.
+    pub name: String,
+    /// It is attached.
+    pub up: bool,
+    /// Events that the kernel skipped because the hook was already running on that CPU.
+    pub missed: Option<u64>,
+    /// Runs; the kernel counts them only while kernel.bpf_stats_enabled is 1.
+    pub runs: Option<u64>,
+    /// Time of these runs, likewise.
+    pub run_time: Option<Duration>,
+}
+
+/// The last complete walk over all sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepStats {
+    /// How long it took.
+    pub duration: Duration,
+    /// TCP sockets it read.
+    pub sockets: u64,
+}
+
+/// The daemon's own numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SelfStats {
+    /// Version of flowprobe.
+    pub version: String,
+    /// All hooks, those that are not attached too.
+    pub hooks: Vec<HookStats>,
+    /// Records lost, by reason; a reason that is watched and had no loss is listed with 0.
+    pub losses: Vec<(String, u64)>,
+    /// The last sweep; `None` before the first.
+    pub sweep: Option<SweepStats>,
+    /// What was counted divided by what the kernel counted, by the kernel's name of the counter; only where the
+    /// kernel's count can be read and is not 0.
+    pub reconciliation: Vec<(String, f64)>,
+    /// The kernel's jiffies per second (CONFIG_HZ).
+    pub jiffies_per_second: Option<u32>,
+    /// Optional kernel fields that this kernel does not have; their counters in records are 0 and mean nothing.
+    pub absent_fields: Vec<Field>,
+}

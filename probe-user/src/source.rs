@@ -1,0 +1,336 @@
+//! Where the command line gets flows from: the running daemon, or probes of its own.
+
+use std::{ops::ControlFlow, path::Path};
+
+use anyhow::{Context as _, Result};
+use probe_common::record::{Record, decode, kind};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{
+    control::{Client, Question, Reply},
+    flow::{
+        Flow,
+        from_record::{Context as FlowContext, flow},
+    },
+    kernel::{
+        btf::Layout,
+        cgroup::{Paths, Root},
+        hooks::{self, Hook},
+        privilege,
+        probe::{Probe, Purpose, read_layout, try_all},
+        release,
+    },
+};
+
+/// How a snapshot ended.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotEnd {
+    /// Network namespaces that hold sockets and could not be entered.
+    pub unseen_namespaces: u64,
+    /// Why connections may be missing.
+    pub incomplete: Option<String>,
+    /// A daemon gave it; otherwise probes were loaded for it.
+    pub from_daemon: bool,
+}
+
+/// What a watcher is told.
+#[derive(Clone, Debug)]
+pub enum WatchEvent {
+    /// From here on no end of a connection is missed in silence.
+    Ready,
+    /// A connection ended, or its connect failed.
+    Flow(Box<Flow>),
+    /// Records were lost before they could be shown.
+    Lost {
+        /// How many.
+        records: u64,
+    },
+}
+
+/// One line of `flowprobe check`.
+#[derive(Clone, Debug)]
+pub struct CheckItem {
+    /// Hook, field or privilege.
+    pub name: String,
+    /// It is there.
+    pub ok: bool,
+    /// Without it nothing is measured.
+    pub required: bool,
+    /// Why it is not there.
+    pub reason: Option<String>,
+    /// What is lost without it.
+    pub lost_without: String,
+}
+
+/// What this machine allows.
+#[derive(Clone, Debug, Default)]
+pub struct CheckReport {
+    /// Release of the running kernel.
+    pub kernel: String,
+    /// A running daemon, in words.
+    pub daemon: Option<String>,
+    /// Capabilities, BTF, cgroup v2.
+    pub privileges: Vec<CheckItem>,
+    /// Programs.
+    pub hooks: Vec<CheckItem>,
+    /// Kernel fields.
+    pub fields: Vec<CheckItem>,
+    /// Known faults of this kernel that touch the numbers.
+    pub notes: Vec<String>,
+}
+
+/// Ring buffer of a watch without a daemon.
+const WATCH_RING_BYTES: u32 = 1 << 23;
+
+/// Calls `each` for every live connection, in no order, until it breaks.
+///
+/// # Errors
+/// No daemon answers and the probes cannot be loaded.
+pub fn snapshot(run_dir: &Path, each: &mut dyn FnMut(Flow) -> ControlFlow<()>) -> Result<SnapshotEnd> {
+    runtime()?.block_on(async {
+        match Client::ask(run_dir, Question::Flows).await? {
+            Some(client) => snapshot_of_daemon(client, each).await,
+            None => own_snapshot(each),
+        }
+    })
+}
+
+async fn snapshot_of_daemon(
+    mut client: Client,
+    each: &mut dyn FnMut(Flow) -> ControlFlow<()>,
+) -> Result<SnapshotEnd> {
+    let mut flows = Flows::new(client.context());
+    let end =
+        |unseen_namespaces, incomplete| SnapshotEnd { unseen_namespaces, incomplete, from_daemon: true };
+    loop {
+        match client.next().await? {
+            Reply::Record(bytes) => {
+                if let Some(flow) = flows.of(bytes, kind::LIVE)
+                    && each(flow).is_break()
+                {
+                    return Ok(end(0, None));
+                }
+            }
+            Reply::End(e) => return Ok(end(e.unseen_namespaces, e.incomplete)),
+            Reply::Ready | Reply::Lost(_) => {}
+            Reply::Closed => return Ok(end(0, Some("the daemon stopped".to_owned()))),
+        }
+    }
+}
+
+fn own_snapshot(each: &mut dyn FnMut(Flow) -> ControlFlow<()>) -> Result<SnapshotEnd> {
+    let mut probe = Probe::load(Purpose::look())?;
+    let mut flows = Flows::new(probe.context());
+    let mut going = true;
+    let walk = probe.snapshot(&mut |bytes| {
+        if going && let Some(flow) = flows.of(bytes, kind::LIVE) {
+            going = each(flow).is_continue();
+        }
+    })?;
+    Ok(SnapshotEnd {
+        unseen_namespaces: walk.unseen_namespaces,
+        incomplete: walk.incomplete,
+        from_daemon: false,
+    })
+}
+
+/// Calls `each` for every connection that ends, until it breaks or SIGINT or SIGTERM comes.
+///
+/// # Errors
+/// No daemon answers and the probes cannot be loaded.
+pub fn watch(run_dir: &Path, each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
+    runtime()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let watching = async {
+            match Client::ask(run_dir, Question::Watch).await? {
+                Some(client) => watch_daemon(client, each).await,
+                None => own_watch(each).await,
+            }
+        };
+        tokio::select! {
+            result = watching => result,
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    })
+}
+
+async fn watch_daemon(mut client: Client, each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
+    let mut flows = Flows::new(client.context());
+    loop {
+        let event = match client.next().await? {
+            Reply::Ready => Some(WatchEvent::Ready),
+            Reply::Record(bytes) => flows.of(bytes, kind::CLOSED).map(|f| WatchEvent::Flow(Box::new(f))),
+            Reply::Lost(records) => Some(WatchEvent::Lost { records }),
+            Reply::End(_) => None,
+            Reply::Closed => anyhow::bail!("the daemon stopped; start it again, or watch without it"),
+        };
+        if event.is_some_and(|event| each(event).is_break()) {
+            return Ok(());
+        }
+    }
+}
+
+async fn own_watch(each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
+    let mut probe = Probe::load(Purpose::observe(WATCH_RING_BYTES, false))?;
+    let losses = probe.take_losses()?;
+    let mut ring = probe.take_ring()?.into_async()?;
+    let mut flows = Flows::new(probe.context());
+    // Adopts connections that are there, so that their ends are seen.
+    probe.account(&mut |_| {})?;
+    let mut going = each(WatchEvent::Ready).is_continue();
+    let mut lost = 0;
+    while going {
+        ring.wait().await;
+        ring.drain(&mut |bytes| {
+            if going && let Some(flow) = flows.of(bytes, kind::CLOSED) {
+                going = each(WatchEvent::Flow(Box::new(flow))).is_continue();
+            }
+        });
+        let now: u64 = losses.read().iter().map(|(_, n)| n).sum();
+        if now > lost && going {
+            going = each(WatchEvent::Lost { records: now - lost }).is_continue();
+            lost = now;
+        }
+    }
+    Ok(())
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+/// Makes flows of records, with the paths of their cgroups.
+struct Flows {
+    context: FlowContext,
+    paths: Option<Paths>,
+}
+
+impl Flows {
+    fn new(context: FlowContext) -> Self {
+        // Without cgroup v2 the paths are null.
+        Self { context, paths: Root::open().ok().map(Paths::new) }
+    }
+
+    /// The flow, if the record is of this kind.
+    fn of(&mut self, bytes: &[u8], kind: u8) -> Option<Flow> {
+        // Bytes from a socket lie anywhere; a record wants its boundary.
+        let mut aligned = [0_u64; size_of::<probe_common::record::FlowRecord>() / 8];
+        let into: &mut [u8] = bytemuck::cast_slice_mut(&mut aligned);
+        let into = into.get_mut(..bytes.len())?;
+        into.copy_from_slice(bytes);
+        let Ok(Record::Flow(record)) = decode(into) else { return None };
+        if record.kind != kind {
+            return None;
+        }
+        let path = self.paths.as_mut().and_then(|paths| paths.path(record.cgroup_id));
+        Some(flow(record, &self.context, path))
+    }
+}
+
+/// Tries every hook and field of this kernel and says what is there.
+///
+/// # Errors
+/// The runtime cannot be started. What is missing is an item of the report.
+pub fn check(run_dir: &Path) -> Result<CheckReport> {
+    let kernel = release::release();
+    let layout = read_layout();
+    let mut report = CheckReport { notes: release::notes(&kernel), kernel, ..CheckReport::default() };
+    report.daemon = match runtime()?.block_on(Client::ask(run_dir, Question::Watch)) {
+        Ok(Some(c)) => Some(format!("running, version {}, process {}", c.hello.version, c.hello.pid)),
+        Ok(None) => None,
+        Err(error) => Some(format!("{error:#}")),
+    };
+    report.privileges = privileges(&layout);
+    match &layout {
+        Ok(layout) => {
+            report.hooks = try_hooks(layout);
+            report.fields = fields(layout);
+        }
+        Err(_) => report.hooks = all_down("the kernel's BTF cannot be read"),
+    }
+    Ok(report)
+}
+
+fn privileges(layout: &Result<Layout>) -> Vec<CheckItem> {
+    let effective = privilege::effective();
+    let mut items: Vec<_> = privilege::CAPABILITIES
+        .iter()
+        .map(|c| CheckItem {
+            name: c.name.to_owned(),
+            ok: c.held(effective),
+            required: c.required,
+            reason: (!c.held(effective)).then(|| "this process does not have it; run as root".to_owned()),
+            lost_without: c.lost_without.to_owned(),
+        })
+        .collect();
+    items.push(CheckItem {
+        name: "BTF".to_owned(),
+        ok: layout.is_ok(),
+        required: true,
+        reason: layout.as_ref().err().map(|e| format!("{e:#}")),
+        lost_without: "everything: the kernel's fields cannot be found".to_owned(),
+    });
+    let root = Root::open();
+    items.push(CheckItem {
+        name: "cgroup v2".to_owned(),
+        ok: root.is_ok(),
+        required: true,
+        reason: match &root {
+            Ok(root) => Some(root.how.clone()),
+            Err(error) => Some(format!("{error:#}")),
+        },
+        lost_without: "everything: the spine is attached to its root".to_owned(),
+    });
+    items
+}
+
+fn try_hooks(layout: &Layout) -> Vec<CheckItem> {
+    if let Err(error) = privilege::require(privilege::effective()) {
+        return all_down(&format!("not tried: {error:#}"));
+    }
+    if let Err(error) = layout.complete() {
+        return all_down(&format!("not tried: {error:#}"));
+    }
+    match try_all(layout) {
+        Ok(hooks) => hooks.iter().map(hook_item).collect(),
+        Err(error) => all_down(&format!("{error:#}")),
+    }
+}
+
+fn hook_item(hook: &Hook) -> CheckItem {
+    CheckItem {
+        name: format!("{} ({})", hook.spec.name, hook.spec.point),
+        ok: hook.is_up(),
+        required: hook.spec.required,
+        reason: hook.down.clone(),
+        lost_without: hook.spec.lost_without.to_owned(),
+    }
+}
+
+fn all_down(why: &str) -> Vec<CheckItem> {
+    let item = |spec: &hooks::HookSpec| CheckItem {
+        name: format!("{} ({})", spec.name, spec.point),
+        ok: false,
+        required: spec.required,
+        reason: Some(why.to_owned()),
+        lost_without: spec.lost_without.to_owned(),
+    };
+    hooks::ALL.iter().map(item).collect()
+}
+
+fn fields(layout: &Layout) -> Vec<CheckItem> {
+    let item = |f: &crate::kernel::btf::FieldStatus| CheckItem {
+        name: f.name.clone(),
+        ok: f.absent.is_none(),
+        required: f.required,
+        reason: f.absent.clone(),
+        lost_without: if f.required { "everything" } else { "the flow's fields that are made of it" }
+            .to_owned(),
+    };
+    layout.fields.iter().map(item).collect()
+}
