@@ -13,7 +13,7 @@ use crate::{
 /// The port is the contract's.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10179);
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
-const RING_BYTES: u32 = 16 << 20;
+const RING_BYTES: u32 = 4 << 20;
 
 pub(super) fn run(args: &DaemonArgs, run_dir: PathBuf) -> anyhow::Result<()> {
     let file = args.config.as_deref().map(File::read).transpose()?.unwrap_or_default();

@@ -96,6 +96,7 @@ impl Probe {
                 hook.spec.point
             );
         }
+        give_back_memory();
         Ok(Self { ebpf, hooks: Arc::new(hooks), layout, buffer: Buffer::default() })
     }
 
@@ -262,6 +263,15 @@ fn refusal(error: &ProgramError) -> anyhow::Error {
         return anyhow!("the kernel refused the program: {io_error} ({said})");
     }
     anyhow!("{}", causes(error))
+}
+
+/// Loading takes tens of megabytes for a moment, for aya's view of the kernel's types; the allocator keeps them unless asked.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: frees what the allocator does not use; no argument is wrong.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn causes(error: &dyn std::error::Error) -> String {

@@ -71,7 +71,7 @@ impl Default for Limits {
             head: Duration::from_secs(5),
             render: Duration::from_secs(8),
             total: Duration::from_secs(10),
-            drain: Duration::from_secs(1),
+            drain: Duration::from_millis(500),
         }
     }
 }

@@ -233,9 +233,11 @@ async fn an_answer_under_way_is_finished_at_the_end_and_silence_is_not() {
 
 #[tokio::test]
 async fn an_answer_that_never_comes_does_not_hold_the_end_up() {
-    let server =
-        Server::start(Limits { drain: Duration::from_millis(20), ..patient() }, Ok(()), Text::Never).await;
+    let asked = Arc::new(Notify::new());
+    let text = Text::Held(Arc::clone(&asked), Arc::new(Notify::new()));
+    let server = Server::start(Limits { drain: Duration::from_millis(20), ..patient() }, Ok(()), text).await;
     let scraper = server.send(SCRAPE).await;
+    timeout(PATIENCE, asked.notified()).await.unwrap();
     server.finish().await;
     assert_eq!(whole(scraper).await.unwrap_or_default(), "");
 }

@@ -3,8 +3,11 @@
 //! Done once, at start. Takes bytes, so that tests can give it a doctored description.
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use btf_rs::{Btf, Member, Struct, Type};
 use probe_common::fields::{ABSENT, FIELD_COUNT, FIELDS, Field, FieldSpec, Places, place};
+
+use self::types::{Head, Kind, TypeId, Types};
+
+mod types;
 
 /// The running kernel's description.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -39,12 +42,17 @@ impl Layout {
     /// # Errors
     /// The bytes are not BTF. A missing field is no error here: see [`Layout::complete`].
     pub fn from_btf(bytes: &[u8], tracepoints: &[&str]) -> Result<Self> {
-        let btf = Btf::from_bytes(bytes)
+        let types = Types::parse(bytes)
             .context("the kernel's BTF cannot be read; a kernel with CONFIG_DEBUG_INFO_BTF is needed")?;
+        let containers: Vec<_> = FIELDS.iter().map(|(_, spec)| spec.container).collect();
+        let containers = types.find(&containers, |kind| kind == Kind::Struct)?;
+        let typedefs: Vec<_> = tracepoints.iter().map(|name| format!("btf_trace_{name}")).collect();
+        let typedefs: Vec<_> = typedefs.iter().map(String::as_str).collect();
+        let typedefs = types.find(&typedefs, |kind| kind == Kind::Typedef)?;
         let mut places = [ABSENT; FIELD_COUNT];
         let mut fields = Vec::with_capacity(FIELD_COUNT);
         for (field, spec) in FIELDS {
-            let found = locate(&btf, spec);
+            let found = locate(&types, containers.get(spec.container).copied(), spec);
             if let Ok(place) = found {
                 places[*field as usize] = place;
             }
@@ -55,11 +63,8 @@ impl Layout {
                 absent: found.err().map(|e| format!("{e:#}")),
             });
         }
-        let tracepoints = tracepoints
-            .iter()
-            .filter(|name| btf.resolve_ids_by_name(&format!("btf_trace_{name}")).is_ok())
-            .map(|name| (*name).to_owned())
-            .collect();
+        let exists = |name: &&&str| typedefs.contains_key(&format!("btf_trace_{name}"));
+        let tracepoints = tracepoints.iter().filter(exists).map(|name| (*name).to_owned()).collect();
         Ok(Self { places, fields, tracepoints })
     }
 
@@ -85,31 +90,24 @@ impl Layout {
 struct Found {
     bit_offset: u32,
     bits: Option<u32>,
-    type_id: Type,
+    type_id: TypeId,
 }
 
-fn locate(btf: &Btf, spec: &FieldSpec) -> Result<u32> {
-    let container = btf
-        .resolve_types_by_name(spec.container)
-        .ok()
-        .and_then(|types| types.into_iter().find(|t| matches!(t, Type::Struct(_))))
-        .ok_or_else(|| anyhow!("there is no struct {}", spec.container))?;
+fn locate(types: &Types<'_>, container: Option<TypeId>, spec: &FieldSpec) -> Result<u32> {
+    let container = container.ok_or_else(|| anyhow!("there is no struct {}", spec.container))?;
     let mut found = Found { bit_offset: 0, bits: None, type_id: container };
     for name in spec.path.split('.') {
-        let member =
-            member(btf, &found.type_id, name)?.ok_or_else(|| anyhow!("there is no member {name}"))?;
-        found = Found {
-            bit_offset: found.bit_offset + member.bit_offset,
-            bits: member.bits,
-            type_id: member.type_id,
-        };
+        let body = body(types, found.type_id)?;
+        let inner =
+            member(types, body, name.as_bytes(), 0)?.ok_or_else(|| anyhow!("there is no member {name}"))?;
+        found = Found { bit_offset: found.bit_offset + inner.bit_offset, ..inner };
     }
     let (byte, first_bit) = (found.bit_offset / 8, found.bit_offset % 8);
     match found.bits {
         Some(bits) if first_bit + bits <= 8 => place(byte, first_bit, bits),
         Some(bits) => bail!("its {bits} bits do not lie in one byte"),
         None => {
-            let size = size_of_type(btf, &found.type_id)?;
+            let size = types.size(found.type_id)?;
             // The programs read a fixed width: another one would be another meaning.
             if size != spec.bytes {
                 bail!("it has {size} bytes where {} were expected", spec.bytes);
@@ -120,56 +118,40 @@ fn locate(btf: &Btf, spec: &FieldSpec) -> Result<u32> {
     .ok_or_else(|| anyhow!("its offset of {byte} bytes is too large"))
 }
 
-/// Finds a member by name, through anonymous structs and unions; arrays stand for their first element.
-fn member(btf: &Btf, of: &Type, name: &str) -> Result<Option<Found>> {
-    let (Type::Struct(body) | Type::Union(body)) = resolve(btf, of.clone(), true)? else {
+/// The struct or union that a type is, or that an array is made of: an array stands for its first element.
+fn body(types: &Types<'_>, type_id: TypeId) -> Result<Head> {
+    let head = types.resolve(type_id)?;
+    if head.kind == Kind::Array {
+        return types.resolve(types.array(head)?.0);
+    }
+    Ok(head)
+}
+
+/// Anonymous structs in anonymous unions go two deep in the kernel.
+const DEEPEST: u32 = 16;
+
+/// Finds a member by name, through anonymous structs and unions.
+fn member(types: &Types<'_>, of: Head, name: &[u8], depth: u32) -> Result<Option<Found>> {
+    if !matches!(of.kind, Kind::Struct | Kind::Union) || depth > DEEPEST {
         return Ok(None);
-    };
-    for candidate in &body.members {
-        let candidate_name = btf.resolve_name(candidate).unwrap_or_default();
-        if candidate_name == name {
+    }
+    for candidate in types.members(of) {
+        let candidate = candidate?;
+        if candidate.name == name {
             return Ok(Some(Found {
-                bit_offset: candidate.bit_offset(),
-                bits: bits(candidate),
-                type_id: btf.resolve_chained_type(candidate)?,
+                bit_offset: candidate.bit_offset,
+                bits: candidate.bits,
+                type_id: candidate.type_id,
             }));
         }
-        if candidate_name.is_empty()
-            && let Some(inner) = member(btf, &btf.resolve_chained_type(candidate)?, name)?
+        if candidate.name.is_empty()
+            && let Ok(inner) = types.resolve(candidate.type_id)
+            && let Some(found) = member(types, inner, name, depth + 1)?
         {
-            return Ok(Some(Found { bit_offset: candidate.bit_offset() + inner.bit_offset, ..inner }));
+            return Ok(Some(Found { bit_offset: candidate.bit_offset + found.bit_offset, ..found }));
         }
     }
     Ok(None)
-}
-
-fn bits(member: &Member) -> Option<u32> {
-    member.bitfield_size().filter(|bits| *bits > 0)
-}
-
-/// Strips names and qualifiers; `through_arrays` gives an array's element.
-fn resolve(btf: &Btf, mut of: Type, through_arrays: bool) -> Result<Type> {
-    loop {
-        of = match &of {
-            Type::Typedef(t) | Type::TypeTag(t) => btf.resolve_chained_type(t)?,
-            Type::Volatile(t) | Type::Const(t) | Type::Restrict(t) => btf.resolve_chained_type(t)?,
-            // btf-rs does not say an array's element type by the common trait alone.
-            Type::Array(a) if through_arrays => btf.resolve_chained_type(a)?,
-            _ => return Ok(of),
-        };
-    }
-}
-
-fn size_of_type(btf: &Btf, of: &Type) -> Result<u32> {
-    let size = match resolve(btf, of.clone(), false)? {
-        Type::Int(t) => t.size(),
-        Type::Enum(t) => t.size(),
-        Type::Ptr(_) => 8,
-        Type::Struct(t) | Type::Union(t) => Struct::size(&t),
-        Type::Array(a) => a.len() * size_of_type(btf, &btf.resolve_chained_type(&a)?)? as usize,
-        other => bail!("it is of the unexpected kind {}", other.name()),
-    };
-    Ok(u32::try_from(size)?)
 }
 
 #[cfg(test)]
@@ -180,6 +162,14 @@ mod tests {
     fn bytes_that_are_no_btf_are_refused() {
         assert!(Layout::from_btf(b"not a description of types", &[]).is_err());
         assert!(Layout::from_btf(&[], &[]).is_err());
+    }
+
+    #[test]
+    fn a_description_that_is_cut_short_is_refused() {
+        let bytes = std::fs::read(KERNEL_BTF).expect("a kernel with BTF");
+        for part in [3, 8, 23, 24, 1000, bytes.len() / 2, bytes.len() - 1] {
+            assert!(Layout::from_btf(&bytes[..part], &[]).is_err(), "{part}");
+        }
     }
 
     #[test]
