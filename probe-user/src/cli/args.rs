@@ -80,7 +80,7 @@ Examples:
 The configuration file is TOML with the same names:
   listen = \"127.0.0.1:10179\"
   sweep_period = \"5s\"
-  ring_size = \"16Mi\"
+  ring_size = \"4Mi\"
   kernel_log = false")]
 pub struct DaemonArgs {
     /// Configuration file (TOML); what is typed here wins over it
@@ -92,7 +92,7 @@ pub struct DaemonArgs {
     /// Time between two walks over the live connections, 100ms to 10m [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = super::daemon::sweep_period)]
     pub sweep_period: Option<Duration>,
-    /// Memory for records on their way from the kernel, a power of two, 64Ki to 1Gi [default: 16Mi]
+    /// Memory for records on their way from the kernel, a power of two, 64Ki to 1Gi [default: 4Mi]
     #[arg(long, value_name = "BYTES", value_parser = super::daemon::ring_size)]
     pub ring_size: Option<u32>,
     /// Load the probes with their own log, to standard error; costs time in the kernel
