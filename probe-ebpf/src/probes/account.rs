@@ -32,15 +32,13 @@ extern "C" fn account(ctx: *mut c_void) -> i32 {
 #[inline(always)]
 fn try_account(ctx: *const c_void) -> Option<()> {
     let tp = next_connection(ctx)?;
-    if tp.state() == state::SYN_SENT {
-        return None; // not a connection yet; its record comes whole
-    }
     count_swept();
     let flow = match storage_get(&STATES, tp.as_ptr()) {
         Some(flow) => flow,
         None => adopt(tp)?,
     };
-    if flow.flags & flag::FINISHED != 0 {
+    // Not a connection yet (its record comes whole), or not any more.
+    if flow.flags & flag::ESTABLISHED == 0 || flow.flags & flag::FINISHED != 0 {
         return None;
     }
     let Some(accounted) = storage_create(&ACCOUNTED, tp.as_ptr()) else {
@@ -66,6 +64,9 @@ fn try_account(ctx: *const c_void) -> Option<()> {
 /// Takes over a connection that the probe did not see begin.
 #[inline(always)]
 fn adopt(tp: TcpSock) -> Option<&'static mut FlowState> {
+    if tp.state() == state::SYN_SENT || tp.state() == state::SYN_RECV {
+        return None; // adopted when the handshake is done
+    }
     let Some(accounted) = storage_create(&ACCOUNTED, tp.as_ptr()) else {
         count(Loss::AccountedRefused);
         return None;

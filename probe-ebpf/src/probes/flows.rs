@@ -47,13 +47,19 @@ fn try_flows(ctx: *const c_void) -> Option<()> {
     Some(())
 }
 
+/// The flag, by the state: a socket in its handshake has none.
+#[inline(always)]
+fn established(tcp_state: u8) -> u32 {
+    if tcp_state == state::SYN_SENT || tcp_state == state::SYN_RECV { 0 } else { flag::ESTABLISHED }
+}
+
 #[inline(always)]
 fn unknown(tp: TcpSock) -> FlowState {
     FlowState {
         cookie: tp.cookie(),
         opened_ns: 0,
         rtt_sum_us: 0,
-        flags: flag::ADOPTED | if tp.state() == state::SYN_SENT { 0 } else { flag::ESTABLISHED },
+        flags: flag::ADOPTED | established(tp.state()),
         generation: 0,
         role: 0,
         handshake_rtt_us: u32::MAX,

@@ -1,8 +1,8 @@
 //! Adds records up by group: what the metrics are made of.
 //!
 //! Pure: no clock, no file, no kernel. Reads [`FlowRecord`] and [`SynackRecord`]; keeps one [`Series`] a group
-//! (2.3 kB, the groups are bounded by their labels) and five sums a network namespace. A record costs two map
-//! look-ups and about a hundred additions; a snapshot costs one reference a group.
+//! (the groups are bounded by their labels) and five sums a network namespace. A record costs two map look-ups and an
+//! addition for each of its counters and buckets; a snapshot costs one reference a group.
 //!
 //! All sums are u64 and exact; one that passes 2^64 starts again at 0, as Prometheus expects of a counter.
 

@@ -18,7 +18,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tracing::{info, warn};
 
 use self::{ledger::Ledger, lock::RunDir, scrape::Scrape, sweeper::Sweeper};
@@ -28,7 +31,6 @@ use crate::{
     kernel::{
         hooks,
         probe::{Probe, Purpose},
-        ring::AsyncRing,
     },
 };
 
@@ -81,8 +83,34 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let sweeper = Sweeper::start(probe, Arc::clone(&ledger), config.sweep_period, runtime.handle().clone())?;
-    runtime.block_on(async { serve(&run_dir, listener, ring.into_async()?, log, &ledger, sweeper).await })
+    let (reader, requests) = reader::requests();
+    let sweeper = Sweeper::start(
+        probe,
+        Arc::clone(&ledger),
+        config.sweep_period,
+        runtime.handle().clone(),
+        reader.clone(),
+    )?;
+    let scrape = Arc::new(Scrape::new(Arc::clone(&ledger), sweeper.handle(), reader));
+    runtime.block_on(async {
+        let ring = ring.into_async()?;
+        let (stop, stopped) = watch::channel(false);
+        let reader = tokio::spawn(reader::read(ring, Arc::clone(&ledger), requests, stopped));
+        if let Some(log) = log {
+            tokio::spawn(pass_on(log));
+        }
+        // The first walk adopts what is there, so that the first scrape is whole.
+        sweeper.handle().sweep().await;
+        serve(&run_dir, listener, &scrape).await?;
+        // What live connections added until now is still counted; then what ended until now.
+        sweeper.handle().sweep().await;
+        stop.send_replace(true);
+        let mut ring = reader.await.context("the reader of the ring buffer broke down")?;
+        ring.drain(&mut |record| ledger.take_ended(record));
+        sweeper.stop();
+        info!("stopped; {}", ledger.summary());
+        Ok(())
+    })
 }
 
 fn log_filter(kernel_log: bool) -> tracing_subscriber::EnvFilter {
@@ -98,56 +126,35 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     Ok(listener)
 }
 
-async fn serve(
-    run_dir: &RunDir,
-    listener: TcpListener,
-    ring: AsyncRing,
-    log: Option<Box<dyn FnMut() + Send>>,
-    ledger: &Arc<Ledger>,
-    sweeper: Sweeper,
-) -> Result<()> {
+/// Answers scrapes and the command line until SIGTERM or SIGINT.
+async fn serve(run_dir: &RunDir, listener: TcpListener, scrape: &Arc<Scrape>) -> Result<()> {
     let address = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let server = control::Server::bind(run_dir.path())?;
-    let (reader_handle, reader_requests) = reader::requests();
-    let scrape = Arc::new(Scrape::new(Arc::clone(ledger), sweeper.handle(), reader_handle));
-    // The first walk adopts what is there, so that the first scrape is whole.
-    sweeper.handle().sweep().await;
+    let (end, mut ended) = watch::channel(false);
+    let until_end = async move {
+        // An error says that the sender is gone, which is the end as well.
+        let _ = ended.wait_for(|ended| *ended).await;
+    };
+    let web = tokio::spawn(http::serve(listener, Arc::clone(scrape) as _, until_end));
     info!("observing; metrics on http://{address}/metrics");
-
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let web = tokio::spawn(http::serve(listener, Arc::clone(&scrape) as _, until(stopped.clone())));
-    let reader = tokio::spawn(reader::read(ring, Arc::clone(ledger), reader_requests, stopped));
-    if let Some(mut log) = log {
-        tokio::spawn(async move {
-            let mut tick = tokio::time::interval(LOG_EVERY);
-            loop {
-                tick.tick().await;
-                log();
-            }
-        });
-    }
     tokio::select! {
-        () = server.serve(Arc::clone(&scrape)) => {}
+        () = server.serve(Arc::clone(scrape)) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    stop.send_replace(true);
-    web.await.context("the web server broke down")?.context("the web server failed")?;
-    // What live connections added until now is still counted; then what ended until now.
-    sweeper.handle().sweep().await;
-    let mut ring = reader.await.context("the reader of the ring buffer broke down")?;
-    ring.drain(&mut |record| ledger.take_ended(record));
-    sweeper.stop();
-    info!("stopped; {}", ledger.summary());
-    Ok(())
+    end.send_replace(true);
+    web.await.context("the web server broke down")?.context("the web server failed")
 }
 
-async fn until(mut stopped: tokio::sync::watch::Receiver<bool>) {
-    // An error says that the sender is gone, which is the end as well.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
+async fn pass_on(mut log: Box<dyn FnMut() + Send>) {
+    let mut tick = tokio::time::interval(LOG_EVERY);
+    loop {
+        tick.tick().await;
+        log();
+    }
 }
 
 /// Hooks as the aggregator must know them.

@@ -64,7 +64,10 @@ impl Scrape {
 
 impl MetricsSource for Scrape {
     fn ready(&self) -> Result<(), String> {
-        self.ledger.last_sweep().map(|_| ()).ok_or_else(|| "the first sweep is under way".to_owned())
+        self.ledger
+            .last_sweep()
+            .map(|_| ())
+            .ok_or_else(|| "Not ready: the first sweep over the sockets is under way.".to_owned())
     }
 
     fn render(&self) -> Rendered<'_> {

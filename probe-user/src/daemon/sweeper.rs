@@ -14,7 +14,7 @@ use probe_common::record::{FlowRecord, Record, decode, flag};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::ledger::Ledger;
+use super::{ledger::Ledger, reader};
 use crate::{
     aggregate::group_of,
     control::End,
@@ -71,9 +71,10 @@ impl Sweeper {
         ledger: Arc<Ledger>,
         period: Duration,
         runtime: tokio::runtime::Handle,
+        reader: reader::Handle,
     ) -> Result<Self> {
         let (sender, requests) = mpsc::channel();
-        let mut work = Work { probe, ledger, period, runtime, records_lost: 0 };
+        let mut work = Work { probe, ledger, period, runtime, reader, records_lost: 0 };
         let thread = std::thread::Builder::new()
             .name("sweeper".to_owned())
             .spawn(move || work.run(&requests))
@@ -99,6 +100,7 @@ struct Work {
     ledger: Arc<Ledger>,
     period: Duration,
     runtime: tokio::runtime::Handle,
+    reader: reader::Handle,
     records_lost: u64,
 }
 
@@ -140,17 +142,19 @@ impl Work {
         begun.elapsed()
     }
 
-    /// A lost record may have been an end, which leaves a gauge too high. Counts anew once the loss is over.
+    /// A lost record may have been an end, which leaves a gauge too high. Counts anew what sweeps have accounted for,
+    /// after the ring was emptied: ends during the count are off by one each, until the next loss.
     fn recount_if_records_were_lost(&mut self) {
         let lost = self.ledger.records_lost();
         if lost == self.records_lost {
             return;
         }
         self.records_lost = lost;
+        self.runtime.block_on(self.reader.drain());
         let mut counts = std::collections::BTreeMap::new();
         let mut each = |bytes: &[u8]| {
             if let Ok(Record::Flow(record)) = decode(bytes)
-                && record.flags & flag::ESTABLISHED != 0
+                && record.flags & flag::ACCOUNTED != 0
             {
                 *counts.entry(group_of(record)).or_insert(0) += 1;
             }

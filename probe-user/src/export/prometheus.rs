@@ -1,6 +1,6 @@
 //! Prometheus' text format, made of one snapshot when a scrape asks.
 //!
-//! Reads nothing but what it is given, and /proc/self for `process_*`. Costs about 230 lines and 35 kB a group.
+//! Reads nothing but what it is given, and /proc/self for `process_*`. Costs about 180 lines and 15 kB a group (the golden text: 46 kB for three).
 
 use bytes::Bytes;
 use prometheus::{

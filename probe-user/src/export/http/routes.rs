@@ -174,12 +174,15 @@ mod tests {
         let source = Arc::new(Counting::default());
         let shared = Shared::new(Arc::<Counting>::clone(&source), Duration::from_secs(60));
         // join! starts them in order: the first begins, the others find it under way.
-        let (first, second, third, ()) =
+        let all = async {
             tokio::join!(shared.scrape(), shared.scrape(), shared.scrape(), async {
                 source.go.notify_one();
                 tokio::task::yield_now().await;
                 source.go.notify_one();
-            });
+            })
+        };
+        let (first, second, third, ()) =
+            timeout(Duration::from_secs(30), all).await.expect("a third scrape began");
         assert_eq!(first.unwrap(), "1", "its own");
         assert_eq!(
             (second.unwrap(), third.unwrap()),
