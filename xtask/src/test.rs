@@ -89,6 +89,8 @@ fn cargo_test(
 ) -> Result<()> {
     command
         .env("FLOWPROBE_BIN", workspace::flowprobe())
+        // An error says what was wrong; where the test asked is in its name.
+        .env("RUST_BACKTRACE", "0")
         .env("PATH", workspace::path_with_tools())
         .args(["--color", step::colour()])
         .args(filter)

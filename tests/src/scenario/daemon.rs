@@ -1,0 +1,121 @@
+//! A flowprobe daemon for one test: own port, own run directory, gone with its guard.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use super::LONG;
+use crate::kit::{
+    Finished, Line, Process, Scrape, Stream, flowprobe, free_port, get, get_text, parse_lines, wait_until,
+};
+
+/// Within this time a signalled daemon has ended, by contract 2 s; the rest is for a busy machine.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// The flowprobe program with this run directory and nothing of the caller's logging.
+///
+/// # Errors
+/// When there is no flowprobe binary.
+pub fn command(run_dir: &Path) -> Result<Command> {
+    let mut command = Command::new(flowprobe()?);
+    command.env("FLOWPROBE_RUN_DIR", run_dir).env_remove("RUST_LOG").env("NO_COLOR", "1");
+    Ok(command)
+}
+
+/// Run `flowprobe flows -o jsonl WORDS…`.
+///
+/// # Errors
+/// When it fails or prints something else than flows.
+pub fn flows(run_dir: &Path, words: &[&str]) -> Result<Vec<Line>> {
+    let mut command = command(run_dir)?;
+    command.arg("flows").args(words).args(["-o", "jsonl"]);
+    let done = Process::run(command, LONG)?;
+    ensure!(done.code == Some(0), "flowprobe flows ended with {:?}: {}", done.code, done.err);
+    parse_lines(&done.out)
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+    run_dir: TempDir,
+    /// Where it serves `/metrics`.
+    pub address: SocketAddr,
+}
+
+impl Daemon {
+    /// Start one and wait until its probes are attached.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; the message has its standard error.
+    pub fn start() -> Result<Self> {
+        Self::start_with(|_| {})
+    }
+
+    /// Start one whose command `change` has changed.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_with(change: impl FnOnce(&mut Command)) -> Result<Self> {
+        let run_dir = tempfile::tempdir().context("cannot make a run directory")?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let mut command = command(run_dir.path())?;
+        command.args(["daemon", "--listen", &address.to_string()]);
+        change(&mut command);
+        let mut process = Process::start(command, None)?;
+        wait_until(LONG, "the daemon is ready", || {
+            process.expect_running()?;
+            Ok(get(address, "/-/ready").is_ok_and(|answer| answer.status == 200))
+        })
+        .with_context(|| format!("the daemon's errors: {}", process.output(Stream::Err)))?;
+        Ok(Self { process, run_dir, address })
+    }
+
+    /// Its run directory, for `flows` and `watch`.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        self.run_dir.path()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Its metrics, now.
+    ///
+    /// # Errors
+    /// When it does not answer with 200 and valid exposition.
+    pub fn scrape(&self) -> Result<Scrape> {
+        Scrape::parse(&get_text(self.address, "/metrics")?)
+    }
+
+    /// The end of a daemon that was sent a signal before.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop_after_signal(self) -> Result<Finished> {
+        self.process.finish(SHUTDOWN)
+    }
+
+    /// End it with SIGTERM.
+    ///
+    /// # Errors
+    /// When it does not end in time, not with exit code 0, or panicked on the way.
+    pub fn stop(self) -> Result<Finished> {
+        let done = self.process.stop(SHUTDOWN)?;
+        ensure!(
+            done.code == Some(0),
+            "the daemon ended with {:?}/{:?}: {}",
+            done.code,
+            done.signal,
+            done.err
+        );
+        ensure!(!done.err.contains("panicked"), "the daemon panicked: {}", done.err);
+        Ok(done)
+    }
+}

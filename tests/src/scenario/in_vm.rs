@@ -1,0 +1,62 @@
+//! The list of scenarios for a machine that holds nothing but this program and flowprobe.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::{IN_VM, Probe, Scenario};
+use crate::kit::{monotonic_ns, take_turn};
+use crate::link::device;
+
+/// Run the scenarios whose name contains one of `words` (all, without words; `--list` only names them), and print one
+/// TAP line each: `ok 1 - connect::refused # 1.2 s`, or `not ok …` and the reason in lines that begin with `#`.
+/// The last line is `P passed, F failed`. Exit code 0 when all passed.
+#[must_use]
+pub fn run_in_vm(words: &[String]) -> ExitCode {
+    if words.iter().any(|word| word == "--list") {
+        IN_VM.iter().for_each(|scenario| println!("{}", scenario.name));
+        return ExitCode::SUCCESS;
+    }
+    let picked: Vec<&Scenario> = IN_VM
+        .iter()
+        .filter(|scenario| words.is_empty() || words.iter().any(|word| scenario.name.contains(word.as_str())))
+        .collect();
+    println!("1..{}", picked.len());
+    let mut passed = 0;
+    let mut probe = None;
+    for (index, scenario) in picked.iter().enumerate() {
+        let begun = monotonic_ns();
+        let result = hold(&mut probe, scenario);
+        let seconds = (monotonic_ns() - begun) as f64 / 1e9;
+        match result {
+            Ok(()) => {
+                passed += 1;
+                println!("ok {} - {} # {seconds:.1} s", index + 1, scenario.name);
+            }
+            Err(error) => {
+                println!("not ok {} - {} # {seconds:.1} s", index + 1, scenario.name);
+                // What backtraces would add is noise on a serial console.
+                error
+                    .chain()
+                    .for_each(|part| part.to_string().lines().for_each(|line| println!("#   {line}")));
+                // The next scenario starts with a fresh daemon.
+                probe = None;
+            }
+        }
+        let _ = std::io::stdout().flush();
+    }
+    println!("{passed} passed, {} failed", picked.len() - passed);
+    if passed == picked.len() && !picked.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One probe serves all scenarios, as a daemon serves all connections; a scenario that fails gets the next a new one.
+fn hold(probe: &mut Option<Probe>, scenario: &Scenario) -> Result<()> {
+    let _turn = take_turn()?;
+    device::set_up("lo", true)?;
+    let probe = match probe {
+        Some(probe) => probe,
+        None => probe.insert(Probe::start()?),
+    };
+    (scenario.run)(probe)
+}
