@@ -73,6 +73,8 @@ fields! {
     Local6: "sock"."__sk_common.skc_v6_rcv_saddr", 16, optional;
     /// Error that the socket ended with.
     Error: "sock"."sk_err", 4, required;
+    /// Which ways are shut down: 1 is receiving.
+    Shutdown: "sock"."sk_shutdown", 1, optional;
     /// Owner.
     Uid: "sock"."sk_uid.val", 4, optional;
     /// cgroup v2 of the socket.
@@ -137,6 +139,10 @@ fields! {
     WriteSeq: "tcp_sock"."write_seq", 4, required;
     /// End of what was sent.
     SndNxt: "tcp_sock"."snd_nxt", 4, required;
+    /// Start of what is sent and not acknowledged.
+    SndUna: "tcp_sock"."snd_una", 4, required;
+    /// Where an episode that may be taken back began; 0 once it was, or could not be.
+    UndoMarker: "tcp_sock"."undo_marker", 4, optional;
     /// Reordering events.
     ReordSeen: "tcp_sock"."reord_seen", 4, optional;
     /// Rate sample: segments.

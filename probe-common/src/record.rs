@@ -49,6 +49,14 @@ pub mod flag {
     pub const FROM_DESTROY: u32 = 1 << 7;
     /// The connection's record has been sent (in the socket's state only).
     pub const FINISHED: u32 = 1 << 8;
+    /// The kernel had zeroed the socket's counters before its end was seen; the record's are those of the last sweep.
+    pub const WIPED: u32 = 1 << 9;
+    /// The Loss state that the connection is in was entered by the retransmission timer (in the socket's state only).
+    pub const LOSS_BY_TIMER: u32 = 1 << 10;
+    /// The application closed the socket; the kernel answers further data with a reset.
+    pub const APP_CLOSED: u32 = 1 << 11;
+    /// It did: the error that the connection ended with is our own reset's.
+    pub const RESET_OURS: u32 = 1 << 12;
 }
 
 /// What only grows during one connection's life. u32 counters wrap as the kernel's own do.
@@ -65,6 +73,8 @@ pub struct Counters {
     pub bytes_retrans: u64,
     /// Sum of the round-trip samples, µs.
     pub rtt_sum_us: u64,
+    /// Time in loss episodes that ended, µs.
+    pub loss_episode_us: u64,
     /// Round-trip samples, one a round trip, without the handshake's.
     pub rtt_samples: u32,
     /// Segments sent (tcp_sock.segs_out).
@@ -105,6 +115,14 @@ pub struct Counters {
     pub rwnd_limited_jiffies: u32,
     /// … of this limited by our send buffer.
     pub sndbuf_limited_jiffies: u32,
+    /// Loss episodes that began: entries to Recovery or Loss from another state.
+    pub loss_episodes: u32,
+    /// … of these the kernel took back: what it had sent again was not lost (tcp_undo_cwnd_reduction).
+    pub undone_episodes: u32,
+    /// Segments sent again without need: reported by the peer, or sent in episodes that were taken back; each once.
+    pub needless_segs: u32,
+    /// Explicit padding, 0.
+    pub pad: u32,
 }
 
 /// A connection, as it ends, as it is, or as it grew.
@@ -173,6 +191,8 @@ pub struct FlowRecord {
     pub unacked_segs: u32,
     /// Sequence space written and never sent: write_seq - snd_nxt, a FIN counts 1.
     pub unsent_seq: u32,
+    /// Sequence space sent and never acknowledged: snd_nxt - snd_una, a SYN and a FIN count 1.
+    pub unacked_seq: u32,
     /// Times reordering was seen (tcp_sock.reord_seen).
     pub reordering_seen: u32,
     /// Segments delivered in the last rate sample (tcp_sock.rate_delivered).
@@ -181,6 +201,8 @@ pub struct FlowRecord {
     pub rate_interval_us: u32,
     /// 1 when that sample was limited by the application (tcp_sock.rate_app_limited).
     pub rate_app_limited: u32,
+    /// Longest loss episode, µs.
+    pub loss_episode_max_us: u32,
     /// Explicit padding, 0.
     pub pad2: u32,
     /// Totals or differences, by `kind`.
@@ -217,8 +239,8 @@ pub struct SynackRecord {
     pub pad2: u16,
 }
 
-const _: () = assert!(size_of::<Counters>() == 120);
-const _: () = assert!(size_of::<FlowRecord>() == 552);
+const _: () = assert!(size_of::<Counters>() == 144);
+const _: () = assert!(size_of::<FlowRecord>() == 584);
 const _: () = assert!(size_of::<SynackRecord>() == 56);
 
 /// What the programs could not do, counted per CPU in the map `LOSSES` under these indices.

@@ -58,22 +58,24 @@ pub enum Cause {
 
 /// The cause of a retransmission, from the socket's state at that moment.
 ///
-/// `pending` is `icsk_pending`. The order matters: an ACK that starts a recovery finds the probe timer still armed,
-/// so the congestion state is asked first; a SYN that timed out has entered the Loss state, so the TCP state is asked
-/// before that. Read in tcp_retransmit_timer, tcp_send_loss_probe and tcp_xmit_recovery, Linux 6.1 to 6.18.
+/// `pending` is `icsk_pending`; `loss_by_timer` says that the Loss state was entered by the retransmission timer. The order
+/// matters: an ACK that starts a recovery finds the probe timer still armed, so the congestion state is asked first; a SYN
+/// that timed out has entered the Loss state, so the TCP state is asked before that. The kernel borrows the Loss state to send
+/// again what was refused for its size or with a Fast Open SYN (tcp_non_congestion_loss_retransmit); that is `Other`. What it
+/// sends outside both states without a probe is the rest of a recovery that was taken back, which it counts as
+/// TCPFastRetrans itself (tcp_xmit_retransmit_queue). Read in tcp_retransmit_timer, tcp_send_loss_probe and
+/// tcp_xmit_recovery, Linux 6.1 to 6.12.
 #[inline(always)]
 #[must_use]
-pub const fn cause_of(state: u8, ca_state: u8, pending: u8) -> Cause {
+pub const fn cause_of(state: u8, ca_state: u8, pending: u8, loss_by_timer: bool) -> Cause {
     if state == state::SYN_SENT || state == state::SYN_RECV {
         Cause::Syn
-    } else if ca_state == ca_state::RECOVERY {
-        Cause::Fast
     } else if ca_state == ca_state::LOSS {
-        Cause::Rto
-    } else if pending == TIMER_LOSS_PROBE {
+        if loss_by_timer { Cause::Rto } else { Cause::Other }
+    } else if ca_state != ca_state::RECOVERY && pending == TIMER_LOSS_PROBE {
         Cause::Tlp
     } else {
-        Cause::Other
+        Cause::Fast
     }
 }
 
@@ -83,13 +85,19 @@ mod tests {
 
     #[test]
     fn a_recovery_outranks_the_armed_probe_timer() {
-        assert_eq!(cause_of(state::ESTABLISHED, ca_state::RECOVERY, TIMER_LOSS_PROBE), Cause::Fast);
-        assert_eq!(cause_of(state::ESTABLISHED, 0, TIMER_LOSS_PROBE), Cause::Tlp);
+        assert_eq!(cause_of(state::ESTABLISHED, ca_state::RECOVERY, TIMER_LOSS_PROBE, false), Cause::Fast);
+        assert_eq!(cause_of(state::ESTABLISHED, 0, TIMER_LOSS_PROBE, false), Cause::Tlp);
+        assert_eq!(cause_of(state::ESTABLISHED, 0, 1, false), Cause::Fast);
     }
 
     #[test]
     fn a_syn_that_timed_out_is_a_syn() {
-        assert_eq!(cause_of(state::SYN_SENT, ca_state::LOSS, 0), Cause::Syn);
-        assert_eq!(cause_of(state::FIN_WAIT1, ca_state::LOSS, 0), Cause::Rto);
+        assert_eq!(cause_of(state::SYN_SENT, ca_state::LOSS, 0, true), Cause::Syn);
+        assert_eq!(cause_of(state::FIN_WAIT1, ca_state::LOSS, 0, true), Cause::Rto);
+    }
+
+    #[test]
+    fn a_borrowed_loss_state_is_no_timeout() {
+        assert_eq!(cause_of(state::ESTABLISHED, ca_state::LOSS, 1, false), Cause::Other);
     }
 }

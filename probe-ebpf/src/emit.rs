@@ -12,11 +12,13 @@ use probe_common::{
     ABI_VERSION,
     histogram::BUCKETS,
     record::{Counters, FlowRecord, Loss, flag, kind},
+    tcp::state,
 };
 
 use crate::{
     kernel::{TcpSock, storage_get},
     maps::{ACCOUNTED, RECORDS, count},
+    probes::episode,
     state::{Accounted, FlowState},
 };
 
@@ -42,10 +44,21 @@ pub(crate) fn close(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
         return;
     }
     flow.flags |= flag::FINISHED;
-    let totals = counters(tp, flow);
+    episode::end(tp, flow, false);
+    if reset_by_us(tp, flow, last_state) {
+        flow.flags |= flag::RESET_OURS;
+    }
+    let mut totals = counters(tp, flow);
     if flow.flags & (flag::ACCOUNTED | flag::ADOPTED) != 0 {
         match storage_get(&ACCOUNTED, tp.as_ptr()) {
-            Some(accounted) => last_increment(tp, flow, last_state, &totals, accounted),
+            Some(accounted) => {
+                if flow.flags & flag::FROM_DESTROY != 0 && totals.segs_in < accounted.counters.segs_in {
+                    // tcp_disconnect came first and zeroed them; the last sweep's are all that is left.
+                    totals = accounted.counters;
+                    flow.flags |= flag::WIPED;
+                }
+                last_increment(tp, flow, last_state, &totals, accounted);
+            }
             None => count(Loss::AccountedRefused),
         }
         flow.flags |= flag::ACCOUNTED;
@@ -62,6 +75,15 @@ pub(crate) fn close(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
     record.counters = totals;
     copy_histogram(&mut record.rtt_histogram, &flow.rtt_histogram);
     entry.submit(wake_up());
+}
+
+/// Data that comes after the application has closed the socket is answered with a reset, and the kernel sets the same error
+/// as for the peer's (tcp_rcv_state_process, TCPABORTONDATA).
+#[inline(always)]
+fn reset_by_us(tp: TcpSock, flow: &FlowState, last_state: u8) -> bool {
+    (last_state == state::FIN_WAIT1 || last_state == state::FIN_WAIT2)
+        && flow.flags & flag::APP_CLOSED != 0
+        && tp.data_segs_in() != flow.data_in_at_close
 }
 
 #[inline(always)]
@@ -102,7 +124,7 @@ pub(crate) fn fill(record: &mut FlowRecord, tp: TcpSock, flow: &FlowState, kind:
     record.abi = ABI_VERSION;
     record.kind = kind;
     record.role = flow.role as u8;
-    record.flags = flow.flags & !flag::FINISHED;
+    record.flags = flow.flags & !(flag::FINISHED | flag::LOSS_BY_TIMER);
     record.cookie = flow.cookie;
     record.opened_ns = flow.opened_ns;
     // SAFETY: no argument, no effect.
@@ -114,6 +136,7 @@ pub(crate) fn fill(record: &mut FlowRecord, tp: TcpSock, flow: &FlowState, kind:
     record.handshake_rtt_us = flow.handshake_rtt_us;
     record.own_min_rtt_us = flow.own_min_rtt_us;
     record.rtt_max_us = flow.rtt_max_us;
+    record.loss_episode_max_us = flow.loss_episode_max_us;
     tp.describe(record);
 }
 
@@ -126,6 +149,7 @@ pub(crate) fn counters(tp: TcpSock, flow: &FlowState) -> Counters {
         bytes_received: 0,
         bytes_retrans: 0,
         rtt_sum_us: flow.rtt_sum_us,
+        loss_episode_us: flow.loss_episode_us,
         rtt_samples: flow.rtt_samples,
         segs_out: 0,
         data_segs_out: 0,
@@ -146,8 +170,16 @@ pub(crate) fn counters(tp: TcpSock, flow: &FlowState) -> Counters {
         busy_jiffies: 0,
         rwnd_limited_jiffies: 0,
         sndbuf_limited_jiffies: 0,
+        loss_episodes: flow.loss_episodes,
+        undone_episodes: flow.undone_episodes,
+        needless_segs: 0,
+        pad: 0,
     };
     tp.kernel_counters(&mut c);
+    c.busy_jiffies = c.busy_jiffies.wrapping_sub(flow.busy_before);
+    c.rwnd_limited_jiffies = c.rwnd_limited_jiffies.wrapping_sub(flow.rwnd_before);
+    c.sndbuf_limited_jiffies = c.sndbuf_limited_jiffies.wrapping_sub(flow.sndbuf_before);
+    c.needless_segs = episode::needless(flow, c.spurious_segs).min(c.retrans_segs);
     c
 }
 
@@ -163,7 +195,7 @@ fn difference(a: &Counters, b: &Counters) -> Counters {
         bytes_sent bytes_acked bytes_received bytes_retrans rtt_sum_us rtt_samples segs_out data_segs_out segs_in
         data_segs_in retrans_segs retrans_fast retrans_rto retrans_tlp retrans_syn retrans_synack retrans_other
         retrans_failed_segs spurious_segs rto_count ce_delivered_segs ooo_segs_in busy_jiffies
-        rwnd_limited_jiffies sndbuf_limited_jiffies)
+        rwnd_limited_jiffies sndbuf_limited_jiffies loss_episode_us loss_episodes undone_episodes needless_segs pad)
 }
 
 /// Copies a histogram by words: a call of memcpy would go byte by byte here.

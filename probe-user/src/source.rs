@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context as _, Result};
-use probe_common::record::{Record, decode, kind};
+use probe_common::record::{FlowRecord, Record, decode, kind};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -102,23 +102,29 @@ async fn snapshot_of_daemon(
     mut client: Client,
     each: &mut dyn FnMut(Flow) -> ControlFlow<()>,
 ) -> Result<SnapshotEnd> {
-    let mut flows = Flows::new(client.context());
+    // All of it first: the daemon's sweeps wait for whoever reads slowly, as a pager does.
+    let mut records = Vec::new();
     let end =
         |unseen_namespaces, incomplete| SnapshotEnd { unseen_namespaces, incomplete, from_daemon: true };
-    loop {
+    let end = loop {
         match client.next().await? {
-            Reply::Record(bytes) => {
-                if let Some(flow) = flows.of(bytes, kind::LIVE)
-                    && each(flow).is_break()
-                {
-                    return Ok(end(0, None));
-                }
+            Reply::Record(bytes) if bytes.len() == size_of::<FlowRecord>() => {
+                records.extend_from_slice(bytes);
             }
-            Reply::End(e) => return Ok(end(e.unseen_namespaces, e.incomplete)),
-            Reply::Ready | Reply::Lost(_) => {}
-            Reply::Closed => return Ok(end(0, Some("the daemon stopped".to_owned()))),
+            Reply::End(e) => break end(e.unseen_namespaces, e.incomplete),
+            Reply::Record(_) | Reply::Ready | Reply::Lost(_) => {}
+            Reply::Closed => break end(0, Some("the daemon stopped".to_owned())),
+        }
+    };
+    let mut flows = Flows::new(client.context());
+    for bytes in records.chunks_exact(size_of::<FlowRecord>()) {
+        if let Some(flow) = flows.of(bytes, kind::LIVE)
+            && each(flow).is_break()
+        {
+            break;
         }
     }
+    Ok(end)
 }
 
 fn own_snapshot(each: &mut dyn FnMut(Flow) -> ControlFlow<()>) -> Result<SnapshotEnd> {
@@ -191,7 +197,7 @@ async fn own_watch(each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Resul
                 going = each(WatchEvent::Flow(Box::new(flow))).is_continue();
             }
         });
-        let now: u64 = losses.read().iter().map(|(_, n)| n).sum();
+        let now = losses.records();
         if now > lost && going {
             going = each(WatchEvent::Lost { records: now - lost }).is_continue();
             lost = now;
@@ -219,7 +225,7 @@ impl Flows {
     /// The flow, if the record is of this kind.
     fn of(&mut self, bytes: &[u8], kind: u8) -> Option<Flow> {
         // Bytes from a socket lie anywhere; a record wants its boundary.
-        let mut aligned = [0_u64; size_of::<probe_common::record::FlowRecord>() / 8];
+        let mut aligned = [0_u64; size_of::<FlowRecord>() / 8];
         let into: &mut [u8] = bytemuck::cast_slice_mut(&mut aligned);
         let into = into.get_mut(..bytes.len())?;
         into.copy_from_slice(bytes);

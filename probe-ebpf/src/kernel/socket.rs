@@ -66,6 +66,36 @@ impl TcpSock {
         self.get(Field::TotalRetrans)
     }
 
+    /// Segments with payload received.
+    #[inline(always)]
+    pub(crate) fn data_segs_in(self) -> u32 {
+        self.get(Field::DataSegsIn)
+    }
+
+    /// Segments that the peer reported as received twice.
+    #[inline(always)]
+    pub(crate) fn dsacks(self) -> u32 {
+        self.get(Field::DsackDups)
+    }
+
+    /// Whether the application will read no more (RCV_SHUTDOWN), as after close().
+    #[inline(always)]
+    pub(crate) fn is_shut_for_reading(self) -> bool {
+        read_bits(self.0, Field::Shutdown).unwrap_or(0) & 1 != 0
+    }
+
+    /// Whether all of these sock_ops callbacks are on.
+    #[inline(always)]
+    pub(crate) fn has_callbacks(self, callbacks: u32) -> bool {
+        u32::from(self.get::<u8>(Field::CbFlags)) & callbacks == callbacks
+    }
+
+    /// Whether what was sent again in this loss episode may yet turn out not to have been lost.
+    #[inline(always)]
+    pub(crate) fn may_undo(self) -> bool {
+        self.get::<u32>(Field::UndoMarker) != 0
+    }
+
     /// Eighths of a µs.
     #[inline(always)]
     pub(crate) fn srtt_us_x8(self) -> u32 {
@@ -176,6 +206,7 @@ impl TcpSock {
         into.mss_bytes = self.get(Field::MssCache);
         into.unacked_segs = self.get(Field::PacketsOut);
         into.unsent_seq = self.get::<u32>(Field::WriteSeq).wrapping_sub(self.get(Field::SndNxt));
+        into.unacked_seq = self.get::<u32>(Field::SndNxt).wrapping_sub(self.get(Field::SndUna));
         into.reordering_seen = self.get(Field::ReordSeen);
         into.rate_delivered_segs = self.get(Field::RateDelivered);
         into.rate_interval_us = self.get(Field::RateInterval);

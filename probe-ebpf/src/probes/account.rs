@@ -79,7 +79,8 @@ fn adopt(tp: TcpSock) -> Option<&'static mut FlowState> {
     flow.flags = flag::ADOPTED | flag::ESTABLISHED;
     flow.handshake_rtt_us = u32::MAX;
     flow.own_min_rtt_us = u32::MAX;
-    if tp.switch_on(CALLBACKS) {
+    // They outlive the program that switched them on, so a daemon that comes back finds them.
+    if tp.has_callbacks(CALLBACKS) || tp.switch_on(CALLBACKS) {
         flow.flags |= flag::CALLBACKS;
     }
     baseline(tp, flow, accounted);

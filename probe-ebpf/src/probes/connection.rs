@@ -80,6 +80,9 @@ fn begin(ctx: &SockOpsContext, role: u8) {
         debug!(ctx, "no storage for a connection");
         return;
     };
+    if role == role::SERVER && flow.cookie != 0 && flow.flags & flag::FINISHED == 0 {
+        return; // two SYNs crossed: the connection began with our connect()
+    }
     let mut flags = flag::CALLBACKS;
     if ctx.set_cb_flags((ctx.cb_flags() | CALLBACKS) as i32).is_err() {
         count(Loss::CallbacksRefused);
@@ -92,6 +95,10 @@ fn begin(ctx: &SockOpsContext, role: u8) {
         clear(flow);
         flow.cookie = cookie;
         flow.generation = generation + 1;
+        let totals = emit::counters(tp, flow);
+        flow.busy_before = totals.busy_jiffies;
+        flow.rwnd_before = totals.rwnd_limited_jiffies;
+        flow.sndbuf_before = totals.sndbuf_limited_jiffies;
     } else {
         // SAFETY: the helper takes this program's context.
         flow.cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
@@ -119,8 +126,22 @@ fn clear(flow: &mut FlowState) {
 fn change(ctx: &SockOpsContext, tp: TcpSock, flow: &mut FlowState, old: u8, new: u8) {
     match new {
         state::ESTABLISHED => established(tp, flow),
-        state::FIN_WAIT1 if flow.flags & flag::FIN_REMOTE == 0 => flow.flags |= flag::FIN_LOCAL,
-        state::CLOSE_WAIT if flow.flags & flag::FIN_LOCAL == 0 => flow.flags |= flag::FIN_REMOTE,
+        state::FIN_WAIT1 => {
+            flow.flags |= flag::FIN_LOCAL;
+            if tp.is_shut_for_reading() {
+                flow.flags |= flag::APP_CLOSED;
+                flow.data_in_at_close = tp.data_segs_in();
+            }
+        }
+        state::CLOSE_WAIT | state::FIN_WAIT2 | state::CLOSING | state::LAST_ACK => {
+            if flow.flags & flag::ESTABLISHED == 0 {
+                // A Fast Open child whose application closed before the handshake ended.
+                established(tp, flow);
+            }
+            if new == state::CLOSE_WAIT {
+                flow.flags |= flag::FIN_REMOTE;
+            }
+        }
         state::CLOSE => {
             debug!(ctx, "closed: cookie {} in state {}", flow.cookie, old);
             emit::close(tp, flow, old);
@@ -134,7 +155,7 @@ fn change(ctx: &SockOpsContext, tp: TcpSock, flow: &mut FlowState, old: u8, new:
 fn established(tp: TcpSock, flow: &mut FlowState) {
     flow.flags |= flag::ESTABLISHED;
     let srtt_us_x8 = tp.srtt_us_x8();
-    if srtt_us_x8 != 0 {
+    if srtt_us_x8 != 0 && flow.rtt_samples == 0 {
         flow.handshake_rtt_us = srtt_us_x8 >> 3;
         flow.own_min_rtt_us = flow.handshake_rtt_us;
     }

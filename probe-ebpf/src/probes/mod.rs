@@ -3,6 +3,7 @@
 mod account;
 mod connection;
 mod destroy;
+pub(crate) mod episode;
 mod flows;
 mod retransmit;
 mod round_trip;

@@ -9,6 +9,7 @@ use probe_common::{
     tcp::state::{SYN_RECV, SYN_SENT},
 };
 
+use super::episode;
 use crate::{kernel::TcpSock, maps::count, state::FlowState};
 
 /// Takes a sample. `mrtt_us` and `srtt_us_x8` are the callback's arguments since Linux 6.10; both are 0 before, and
@@ -28,5 +29,6 @@ pub(super) fn sample(tp: TcpSock, flow: &mut FlowState, mrtt_us: u32, srtt_us_x8
     flow.rtt_sum_us += u64::from(us);
     flow.rtt_max_us = flow.rtt_max_us.max(us);
     flow.own_min_rtt_us = flow.own_min_rtt_us.min(us);
+    episode::heal(tp, flow, tp.ca_state());
     flow.rtt_histogram[bucket_of(us)] += 1;
 }

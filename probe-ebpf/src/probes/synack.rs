@@ -7,7 +7,7 @@ use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePoint
 use probe_common::{
     ABI_VERSION,
     record::{Loss, SynackRecord, kind},
-    tcp::state::SYN_RECV,
+    tcp::state::LISTEN,
 };
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) fn synack(ctx: BtfTracePointContext) -> Option<()> {
     let sk = read_arg(ctx.as_ptr(), 0);
     let request = Request::new(read_arg(ctx.as_ptr(), 1));
-    if state_of(sk) == SYN_RECV {
+    if state_of(sk) != LISTEN {
         // A Fast Open child stands in for the listener and counts the SYN-ACK as its own (tcp_rtx_synack).
         if let Some(flow) = storage_get(&STATES, sk) {
             flow.retrans_synack = flow.retrans_synack.wrapping_add(1);

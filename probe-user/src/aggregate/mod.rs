@@ -1,14 +1,14 @@
 //! Adds records up by group: what the metrics are made of.
 //!
 //! Pure: no clock, no file, no kernel. Reads [`FlowRecord`] and [`SynackRecord`]; keeps one [`Series`] a group
-//! (the groups are bounded by their labels) and five sums a network namespace. A record costs two map look-ups and an
+//! (the groups are bounded by their labels) and a few sums a network namespace. A record costs two map look-ups and an
 //! addition for each of its counters and buckets; a snapshot costs one reference a group.
 //!
 //! All sums are u64 and exact; one that passes 2^64 starts again at 0, as Prometheus expects of a counter.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use probe_common::record::{FlowRecord, SynackRecord, flag, kind, role};
+use probe_common::record::{FlowRecord, SynackRecord, flag, kind};
 
 pub use self::{
     group::{GROUP_LABELS, Group, group_of, group_of_synack},
@@ -16,7 +16,7 @@ pub use self::{
     namespace::NamespaceSums,
     series::{CLOSE_REASONS, CONNECT_FAILURES, Reasons, RetransmitCause, Series},
 };
-use crate::flow::close::close_reason;
+use crate::flow::{close::close_reason, from_record::min_rtt_us};
 
 mod group;
 mod histogram;
@@ -89,7 +89,7 @@ impl Aggregator {
             return;
         }
         self.series(group_of_synack(record)).add_retransmitted(RetransmitCause::Synack, 1);
-        self.namespaces.entry(record.netns).or_default().add_retransmitted(1);
+        self.namespaces.entry(record.netns).or_default().add_synack();
     }
 
     /// Sets the gauges of live connections from an exact recount: each group to the sum of its counts, all others to 0.
@@ -131,6 +131,7 @@ impl Aggregator {
         series.change_live(1);
         // It is live, but it was not opened while the probe watched.
         if has(record, flag::ADOPTED) {
+            self.namespaces.entry(record.netns).or_default().add_adopted(record);
             return;
         }
         series.opened = series.opened.wrapping_add(1);
@@ -147,25 +148,20 @@ impl Aggregator {
         if !consistent {
             self.discrepancies = self.discrepancies.wrapping_add(1);
         }
-        let counters = &record.counters;
-        let counted_apart = if synack_hook { counters.retrans_synack } else { 0 };
-        let retransmitted = counters.retrans_segs.saturating_sub(counted_apart);
-        self.namespaces.entry(record.netns).or_default().add_retransmitted(u64::from(retransmitted));
+        self.namespaces.entry(record.netns).or_default().add_growth(&record.counters, synack_hook);
     }
 
     fn add_end(&mut self, record: &FlowRecord) {
+        self.namespaces.entry(record.netns).or_default().add_end(record);
         let reason = close_reason(record);
         let series = self.series(group_of(record));
         if !has(record, flag::ESTABLISHED) {
             series.connect_failures.add(reason);
-            if record.role == role::CLIENT {
-                self.namespaces.entry(record.netns).or_default().add_failed_connect();
-            }
             return;
         }
         series.closed.add(reason);
         series.change_live(-1);
-        if let Some(min_rtt) = min_rtt(record) {
+        if let Some(min_rtt) = min_rtt_us(record) {
             series.min_rtt.add_sample(min_rtt);
         }
         if record.opened_ns != 0
@@ -182,13 +178,4 @@ impl Aggregator {
 
 const fn has(record: &FlowRecord, bit: u32) -> bool {
     record.flags & bit != 0
-}
-
-/// The connection's smallest round trip, µs. The kernel's windowed minimum outlives disconnect(), so it is the
-/// connection's own only for the first one of a socket.
-const fn min_rtt(record: &FlowRecord) -> Option<u32> {
-    if record.own_min_rtt_us != NO_RTT {
-        return Some(record.own_min_rtt_us);
-    }
-    if record.min_rtt_us != NO_RTT && record.generation == 0 { Some(record.min_rtt_us) } else { None }
 }

@@ -112,6 +112,12 @@ pub struct Series {
     pub retransmitted_bytes: u64,
     /// Retransmission timeouts.
     pub rtos: u64,
+    /// Loss episodes.
+    pub loss_episodes: u64,
+    /// Time in them, µs.
+    pub loss_episode_us: u64,
+    /// Segments sent again without need.
+    pub needless_segs: u64,
     /// Payload bytes sent, with retransmissions.
     pub bytes_sent: u64,
     /// Sequence space acknowledged.
@@ -172,6 +178,9 @@ impl Series {
             (&mut self.spurious_segs, u64::from(c.spurious_segs)),
             (&mut self.retransmitted_bytes, c.bytes_retrans),
             (&mut self.rtos, u64::from(c.rto_count)),
+            (&mut self.loss_episodes, u64::from(c.loss_episodes)),
+            (&mut self.loss_episode_us, c.loss_episode_us),
+            (&mut self.needless_segs, u64::from(c.needless_segs)),
             (&mut self.bytes_sent, c.bytes_sent),
             (&mut self.bytes_acked, c.bytes_acked),
             (&mut self.bytes_received, c.bytes_received),

@@ -59,6 +59,7 @@ pub(crate) fn opening_with_losses() -> FlowRecord {
     (c.bytes_sent, c.bytes_acked, c.bytes_received, c.bytes_retrans) = (150_000, 140_001, 512, 8_688);
     (c.retrans_segs, c.retrans_fast, c.retrans_tlp, c.retrans_syn, c.spurious_segs) = (7, 5, 1, 1, 1);
     (c.rto_count, c.ce_delivered_segs) = (1, 3);
+    (c.loss_episodes, c.loss_episode_us, c.needless_segs) = (2, 90_000, 1);
     (c.busy_jiffies, c.rwnd_limited_jiffies, c.sndbuf_limited_jiffies) = (500, 125, 50);
     out
 }

@@ -63,6 +63,10 @@ fn a_connection_that_was_swept_is_counted_once() {
         aggregator.namespaces()[&NETNS],
         NamespaceSums {
             retransmitted_segs: 7,
+            retransmitted_fast: 5,
+            retransmitted_probes: 1,
+            retransmitted_syns: 1,
+            timeouts: 1,
             opened_client: 1,
             connects_tried: 1,
             ..NamespaceSums::default()
@@ -121,8 +125,14 @@ fn a_namespace_counts_openings_by_role_and_only_connects_as_tried() {
     let opened = |role| record(INCREMENT, role, ESTABLISHED | OPENED);
     let failed = |role| record(CLOSED, role, 0);
     let aggregator = sums(&[opened(CLIENT), opened(SERVER), opened(SERVER), failed(CLIENT), failed(SERVER)]);
-    let expected =
-        NamespaceSums { opened_client: 1, opened_server: 2, connects_tried: 2, ..NamespaceSums::default() };
+    let expected = NamespaceSums {
+        opened_client: 1,
+        opened_server: 2,
+        unfinished_server: 1,
+        connects_tried: 2,
+        connects_failed: 1,
+        ..NamespaceSums::default()
+    };
     assert_eq!(aggregator.namespaces()[&NETNS], expected);
 }
 
@@ -168,7 +178,7 @@ fn the_smallest_round_trip_is_the_connections_own() {
         let series = only(&sums(&[end]), SERVER4);
         (series.min_rtt.count(), series.min_rtt.sum_us)
     };
-    assert_eq!(ended(300, 200, 0), (1, 300));
+    assert_eq!(ended(300, 200, 0), (1, 200), "the smaller of both");
     assert_eq!(ended(300, 200, 1), (1, 300));
     assert_eq!(ended(u32::MAX, 200, 0), (1, 200));
     assert_eq!(ended(u32::MAX, 200, 1), (0, 0), "a connection before this one on the same socket");
@@ -264,6 +274,9 @@ proptest! {
         prop_assert_eq!(total(&aggregator, |s| s.bytes_received), expected(growing(), |r| r.counters.bytes_received));
         prop_assert_eq!(total(&aggregator, |s| s.segs_out), expected(growing(), |r| r.counters.segs_out.into()));
         prop_assert_eq!(total(&aggregator, |s| s.rtos), expected(growing(), |r| r.counters.rto_count.into()));
+        prop_assert_eq!(total(&aggregator, |s| s.loss_episodes), expected(growing(), |r| r.counters.loss_episodes.into()));
+        prop_assert_eq!(total(&aggregator, |s| s.loss_episode_us), expected(growing(), |r| r.counters.loss_episode_us));
+        prop_assert_eq!(total(&aggregator, |s| s.needless_segs), expected(growing(), |r| r.counters.needless_segs.into()));
         prop_assert_eq!(total(&aggregator, |s| s.busy_jiffies), expected(growing(), |r| r.counters.busy_jiffies.into()));
         prop_assert_eq!(total(&aggregator, |s| s.rtt.sum_us), expected(growing(), |r| r.counters.rtt_sum_us));
         prop_assert_eq!(

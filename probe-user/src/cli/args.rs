@@ -194,8 +194,15 @@ pub struct View {
 Examples:
   flowprobe check
   flowprobe check -o json | jq '.hooks[] | select(.ok | not)'
-Exit code 0: all that is required is there; 1: something is not.")]
+  flowprobe check --reconcile 10s        our sums beside the kernel's own
+Exit code 0: all that is required is there, and every counter that is exact
+agrees; 1: something is not, or does not.")]
 pub struct CheckArgs {
+    /// Count for this time, 100ms to 1h, and compare with the kernel's counters
+    ///
+    /// Loads probes of its own; a running daemon is not asked. Ctrl-C ends it early with a result.
+    #[arg(long, value_name = "DURATION", value_parser = super::reconcile::duration)]
+    pub reconcile: Option<Duration>,
     /// For people or for programs
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: CheckFormat,

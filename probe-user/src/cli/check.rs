@@ -15,6 +15,9 @@ use crate::{
 };
 
 pub(super) fn run(args: &CheckArgs, run_dir: &Path) -> anyhow::Result<ExitCode> {
+    if let Some(duration) = args.reconcile {
+        return super::reconcile::run(duration, args.output);
+    }
     let report = source::check(run_dir)?;
     let mut out = io::stdout().lock();
     match args.output {

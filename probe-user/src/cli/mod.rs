@@ -21,6 +21,7 @@ mod flows;
 mod man;
 mod metrics_reference;
 pub mod output;
+mod reconcile;
 mod watch;
 
 use args::{Cli, Verb};

@@ -44,8 +44,10 @@ fn print(
         }
     });
     written?;
+    // The page is ended whatever ended the watch: half an array is no JSON.
+    let ended = printer.end();
     watched?;
-    Ok(printer.end()?)
+    Ok(ended?)
 }
 
 struct Printer<'a> {
@@ -63,11 +65,12 @@ impl Printer<'_> {
             WatchEvent::Ready => {
                 self.begin()?;
                 self.sink.flush()?;
-                writeln!(notes, "flowprobe: watching, end with Ctrl-C")?;
+                // Notes that nobody can read are no reason to end.
+                let _ = writeln!(notes, "flowprobe: watching, end with Ctrl-C");
             }
             WatchEvent::Lost { records } => {
                 self.lost = self.lost.saturating_add(records);
-                writeln!(notes, "flowprobe: {records} records lost, {} since the start", self.lost)?;
+                let _ = writeln!(notes, "flowprobe: {records} records lost, {} since the start", self.lost);
             }
             WatchEvent::Flow(flow) if self.filter.matches(&flow) => {
                 self.begin()?;

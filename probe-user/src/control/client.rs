@@ -1,6 +1,6 @@
 //! The command line's side of the socket.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use probe_common::fields::{FIELD_COUNT, Places};
@@ -15,6 +15,9 @@ use super::{
     socket_path,
 };
 use crate::flow::from_record::Context as FlowContext;
+
+/// A daemon that says nothing for so long is stopped or stuck.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A conversation with a daemon.
 #[derive(Debug)]
@@ -46,16 +49,31 @@ impl Client {
     /// # Errors
     /// There is one, and it may not be asked, or speaks another version.
     pub async fn ask(run_dir: &Path, question: Question) -> Result<Option<Self>> {
+        tokio::time::timeout(PATIENCE, Self::greet(run_dir, question))
+            .await
+            .unwrap_or_else(|_| bail!("the daemon in {} does not answer; restart it", run_dir.display()))
+    }
+
+    async fn greet(run_dir: &Path, question: Question) -> Result<Option<Self>> {
         let path = socket_path(run_dir);
         let mut stream = match UnixStream::connect(&path).await {
             Ok(stream) => stream,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 return Ok(None);
             }
-            Err(e) => {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(e).with_context(|| {
-                    format!("a daemon listens on {} and cannot be asked; run as its user", path.display())
+                    format!("the daemon on {} cannot be asked; run as its user", path.display())
                 });
+            }
+            Err(e) => {
+                return Err(e)
+                    .with_context(|| format!("{} cannot be reached; is --run-dir right?", path.display()));
             }
         };
         stream.write_all(format!("{}\n", question.word()).as_bytes()).await?;

@@ -26,9 +26,16 @@ const PIECES: usize = 64;
 /// Longest question, bytes.
 const LONGEST: u64 = 64;
 
+/// What watchers are told.
+#[derive(Clone, Debug)]
+enum Told {
+    Record(Bytes),
+    Lost(u64),
+}
+
 /// Hands ended connections to whoever watches. Costs nothing while nobody does.
 #[derive(Clone, Debug)]
-pub struct Watchers(broadcast::Sender<Bytes>);
+pub struct Watchers(broadcast::Sender<Told>);
 
 impl Default for Watchers {
     fn default() -> Self {
@@ -46,7 +53,12 @@ impl Watchers {
     /// Passes a record on.
     pub fn tell(&self, record: &[u8]) {
         // An error says that nobody watches.
-        let _ = self.0.send(Bytes::copy_from_slice(record));
+        let _ = self.0.send(Told::Record(Bytes::copy_from_slice(record)));
+    }
+
+    /// So many records were lost before they came here.
+    pub fn lost(&self, records: u64) {
+        let _ = self.0.send(Told::Lost(records));
     }
 }
 
@@ -147,7 +159,10 @@ async fn snapshot(to: &mut Writer, requests: &impl Requests) -> io::Result<()> {
             Err(end) => return frame::write(to, Tag::End, &serde_json::to_vec(&end)?).await,
         }
     }
-    let end = End { incomplete: Some("the daemon stopped".to_owned()), ..End::default() };
+    let end = End {
+        incomplete: Some("this reader was too slow, or the daemon stopped".to_owned()),
+        ..End::default()
+    };
     frame::write(to, Tag::End, &serde_json::to_vec(&end)?).await
 }
 
@@ -163,7 +178,8 @@ async fn watch(to: &mut Writer, from: &mut Reader, requests: &impl Requests) -> 
             _ = from.read_line(&mut nothing) => return Ok(()),
         };
         match next {
-            Ok(record) => frame::write(to, Tag::Record, &record).await?,
+            Ok(Told::Record(record)) => frame::write(to, Tag::Record, &record).await?,
+            Ok(Told::Lost(n)) => frame::write(to, Tag::Lost, &n.to_le_bytes()).await?,
             Err(broadcast::error::RecvError::Lagged(n)) => {
                 frame::write(to, Tag::Lost, &n.to_le_bytes()).await?;
             }

@@ -16,7 +16,7 @@ use crate::{
     control::Watchers,
     flow::from_record::Context,
     kernel::{
-        hooks::Hook,
+        hooks::{self, Hook},
         probe::{Losses, Probe},
         walk::Walk,
     },
@@ -62,9 +62,10 @@ impl Ledger {
     /// The probe's loss counters were taken before.
     pub(super) fn new(probe: &mut Probe) -> Result<Self> {
         let hooks = probe.hooks();
+        let synack_hook = hooks::is_up(&hooks, hooks::SYNACK);
         Ok(Self {
-            aggregator: Mutex::new(Aggregator::new(super::synack_is_up(&hooks))),
-            reconciliation: Mutex::default(),
+            aggregator: Mutex::new(Aggregator::new(synack_hook)),
+            reconciliation: Mutex::new(Reconciliation::new(synack_hook)),
             last_sweep: Mutex::default(),
             malformed: AtomicU64::new(0),
             incomplete_sweeps: AtomicU64::new(0),
@@ -92,6 +93,11 @@ impl Ledger {
                 self.malformed.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// A sweep could not be made at all.
+    pub(super) fn sweep_failed(&self) {
+        self.incomplete_sweeps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A sweep is over.
@@ -136,9 +142,7 @@ impl Ledger {
 
     /// Records that never arrived; each may have been a connection's end.
     pub(super) fn records_lost(&self) -> u64 {
-        use probe_common::record::Loss::{RingFullClosed, RingFullIncrement};
-        let lost = |loss| matches!(loss, RingFullClosed | RingFullIncrement);
-        self.losses.read().into_iter().filter(|(loss, _)| lost(*loss)).map(|(_, n)| n).sum()
+        self.losses.records()
     }
 
     /// The sums in a sentence, for the log.

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -28,10 +28,7 @@ use self::{ledger::Ledger, lock::RunDir, scrape::Scrape, sweeper::Sweeper};
 use crate::{
     control,
     export::http,
-    kernel::{
-        hooks,
-        probe::{Probe, Purpose},
-    },
+    kernel::probe::{Probe, Purpose},
 };
 
 /// How the daemon is to run; every value was checked.
@@ -52,15 +49,19 @@ pub struct DaemonConfig {
 /// How often the programs' log is looked at.
 const LOG_EVERY: Duration = Duration::from_millis(200);
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM, SIGINT or SIGHUP.
 ///
 /// # Errors
 /// Another daemon owns the run directory, the address is in use, or the probes cannot be loaded.
 pub fn run(config: &DaemonConfig) -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_ansi(
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        )
         .with_target(false)
+        // A log that nobody can read is no reason to end.
+        .log_internal_errors(false)
         .with_env_filter(log_filter(config.kernel_log))
         .init();
     let run_dir = RunDir::lock(&config.run_dir)?;
@@ -101,13 +102,16 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         }
         // The first walk adopts what is there, so that the first scrape is whole.
         sweeper.handle().sweep().await;
-        serve(&run_dir, listener, &scrape).await?;
+        tokio::select! {
+            served = serve(&run_dir, listener, &scrape) => served?,
+            () = sweeper.ended() => bail!("the sweeper broke down; restart the daemon"),
+        }
         // What live connections added until now is still counted; then what ended until now.
-        sweeper.handle().sweep().await;
+        sweeper.handle().last_sweep().await;
         stop.send_replace(true);
         let mut ring = reader.await.context("the reader of the ring buffer broke down")?;
         ring.drain(&mut |record| ledger.take_ended(record));
-        sweeper.stop();
+        sweeper.stop().await;
         info!("stopped; {}", ledger.summary());
         Ok(())
     })
@@ -126,26 +130,34 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     Ok(listener)
 }
 
-/// Answers scrapes and the command line until SIGTERM or SIGINT.
+/// Answers scrapes and the command line until a signal ends it.
 async fn serve(run_dir: &RunDir, listener: TcpListener, scrape: &Arc<Scrape>) -> Result<()> {
     let address = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let server = control::Server::bind(run_dir.path())?;
     let (end, mut ended) = watch::channel(false);
     let until_end = async move {
         // An error says that the sender is gone, which is the end as well.
         let _ = ended.wait_for(|ended| *ended).await;
     };
-    let web = tokio::spawn(http::serve(listener, Arc::clone(scrape) as _, until_end));
+    let mut web = tokio::spawn(http::serve(listener, Arc::clone(scrape) as _, until_end));
     info!("observing; metrics on http://{address}/metrics");
     tokio::select! {
+        broken = &mut web => {
+            broken.context("the web server broke down")?.context("the web server failed")?;
+        }
         () = server.serve(Arc::clone(scrape)) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        _ = hang_up.recv() => {}
     }
     end.send_replace(true);
+    if web.is_finished() {
+        return Ok(());
+    }
     web.await.context("the web server broke down")?.context("the web server failed")
 }
 
@@ -155,9 +167,4 @@ async fn pass_on(mut log: Box<dyn FnMut() + Send>) {
         tick.tick().await;
         log();
     }
-}
-
-/// Hooks as the aggregator must know them.
-fn synack_is_up(hooks: &[hooks::Hook]) -> bool {
-    hooks.iter().any(|hook| hook.spec == hooks::SYNACK && hook.is_up())
 }

@@ -1,4 +1,4 @@
-//! The task that empties the ring buffer into the ledger: every few milliseconds, and before a scrape.
+//! The task that empties the ring buffer into the ledger: every 50 ms, and before a scrape.
 
 use std::sync::Arc;
 
@@ -38,6 +38,7 @@ pub(super) async fn read(
     mut requests: mpsc::Receiver<oneshot::Sender<()>>,
     mut stopped: watch::Receiver<bool>,
 ) -> AsyncRing {
+    let mut lost = ledger.records_lost();
     while !*stopped.borrow() {
         let request = tokio::select! {
             () = ring.wait() => None,
@@ -45,6 +46,13 @@ pub(super) async fn read(
             _ = stopped.changed() => None,
         };
         ring.drain(&mut |record| ledger.take_ended(record));
+        if ledger.watchers.any() {
+            let now = ledger.records_lost();
+            if now > lost {
+                ledger.watchers.lost(now - lost);
+            }
+            lost = now;
+        }
         if let Some(done) = request {
             // Whoever asked may be gone.
             let _ = done.send(());

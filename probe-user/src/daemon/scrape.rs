@@ -6,7 +6,10 @@ use bytes::Bytes;
 use probe_common::fields::FIELDS;
 use tokio::sync::mpsc;
 
-use super::{ledger::Ledger, reader, sweeper};
+use super::{
+    ledger::{LastSweep, Ledger},
+    reader, sweeper,
+};
 use crate::{
     control::{End, Hello, Requests, Watchers},
     export::{
@@ -18,6 +21,9 @@ use crate::{
 
 /// A scrape wants sums no older than this.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// … or than so many times what one costs, where that is more …
+const COST: u32 = 10;
 
 /// … and waits for a sweep no longer than this.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -72,7 +78,8 @@ impl MetricsSource for Scrape {
 
     fn render(&self) -> Rendered<'_> {
         Box::pin(async {
-            if self.ledger.last_sweep().is_none_or(|sweep| sweep.ended.elapsed() > FRESH) {
+            let stale = |sweep: LastSweep| sweep.ended.elapsed() > FRESH.max(sweep.took * COST);
+            if self.ledger.last_sweep().is_none_or(stale) {
                 // One that takes longer serves the next scrape.
                 let _ = tokio::time::timeout(PATIENCE, self.sweeper.sweep()).await;
             }

@@ -3,7 +3,11 @@
 //! A thread of its own, for entering a network namespace moves the thread that does it.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -24,11 +28,17 @@ use crate::{
 /// A sweep may take this part of the time between two: the period stretches when there are many sockets.
 const SHARE_OF_A_CPU: u32 = 100;
 
+/// … but the period stretches to this at most: a walk that took long only because the machine stood still counts too.
+const LONGEST_PERIOD: Duration = Duration::from_secs(60);
+
 /// Records a piece of a snapshot.
 const PIECE: usize = 64;
 
-/// A client that takes nothing for so long is left: sweeps wait meanwhile.
+/// All that a client may take of a snapshot's time by being slow: sweeps wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// At the end the last sweep is waited for so long, and then the thread for half of it.
+const LAST_PATIENCE: Duration = Duration::from_millis(1000);
 
 enum Request {
     Sweep(oneshot::Sender<()>),
@@ -44,13 +54,17 @@ pub(super) struct Sweeper {
 
 /// What others may ask of it.
 #[derive(Clone)]
-pub(super) struct Handle(mpsc::Sender<Request>);
+pub(super) struct Handle {
+    requests: mpsc::Sender<Request>,
+    /// Snapshots for people end early.
+    ending: Arc<AtomicBool>,
+}
 
 impl Handle {
     /// Sweeps now and waits for the end of it.
     pub(super) async fn sweep(&self) {
         let (done, wait) = oneshot::channel();
-        if self.0.send(Request::Sweep(done)).is_ok() {
+        if self.requests.send(Request::Sweep(done)).is_ok() {
             // An error says that the thread is gone, and so is the daemon.
             let _ = wait.await;
         }
@@ -59,7 +73,17 @@ impl Handle {
     /// Starts a snapshot.
     pub(super) fn snapshot(&self, pieces: tokio::sync::mpsc::Sender<Result<Bytes, End>>) {
         // When the thread is gone the channel closes, which its reader sees.
-        let _ = self.0.send(Request::Snapshot(pieces));
+        let _ = self.requests.send(Request::Snapshot(pieces));
+    }
+
+    /// The sweep that the daemon ends with, for which snapshots make way.
+    pub(super) async fn last_sweep(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        if tokio::time::timeout(LAST_PATIENCE, self.sweep()).await.is_err() {
+            warn!(
+                "the last sweep took too long: what live connections added since the one before is not accounted"
+            );
+        }
     }
 }
 
@@ -74,22 +98,39 @@ impl Sweeper {
         reader: reader::Handle,
     ) -> Result<Self> {
         let (sender, requests) = mpsc::channel();
-        let mut work = Work { probe, ledger, period, runtime, reader, records_lost: 0 };
+        let ending = Arc::new(AtomicBool::new(false));
+        let mut work =
+            Work { probe, ledger, period, runtime, reader, ending: Arc::clone(&ending), records_lost: 0 };
         let thread = std::thread::Builder::new()
             .name("sweeper".to_owned())
             .spawn(move || work.run(&requests))
             .context("cannot start the sweeper")?;
-        Ok(Self { handle: Handle(sender), thread })
+        Ok(Self { handle: Handle { requests: sender, ending }, thread })
     }
 
     pub(super) fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Ends the thread, and with it takes the programs out of the kernel.
-    pub(super) fn stop(self) {
-        let _ = self.handle.0.send(Request::Stop);
-        if self.thread.join().is_err() {
+    /// Returns when the thread has ended, which it does of itself only by breaking down.
+    pub(super) async fn ended(&self) {
+        let mut tick = tokio::time::interval(LAST_PATIENCE);
+        while !self.thread.is_finished() {
+            tick.tick().await;
+        }
+    }
+
+    /// Ends the thread, and with it takes the programs out of the kernel; a walk that goes on is left to the end of the
+    /// process, which does the same.
+    pub(super) async fn stop(self) {
+        let _ = self.handle.requests.send(Request::Stop);
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        let ended = async {
+            while !self.thread.is_finished() {
+                tick.tick().await;
+            }
+        };
+        if tokio::time::timeout(LAST_PATIENCE / 2, ended).await.is_ok() && self.thread.join().is_err() {
             warn!("the sweeper broke down");
         }
     }
@@ -101,6 +142,7 @@ struct Work {
     period: Duration,
     runtime: tokio::runtime::Handle,
     reader: reader::Handle,
+    ending: Arc<AtomicBool>,
     records_lost: u64,
 }
 
@@ -114,11 +156,14 @@ impl Work {
                     self.snapshot(&pieces);
                     continue;
                 }
+                // Whoever asked has given up, as a scrape does after a while.
+                Ok(Request::Sweep(done)) if done.is_closed() => continue,
                 Ok(Request::Sweep(done)) => Some(done),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
             };
             let took = self.sweep();
-            next = Instant::now() + self.period.max(took * SHARE_OF_A_CPU);
+            let stretched = (took * SHARE_OF_A_CPU).min(LONGEST_PERIOD);
+            next = Instant::now() + self.period.max(stretched);
             if let Some(done) = request {
                 // Whoever asked may be gone.
                 let _ = done.send(());
@@ -136,7 +181,10 @@ impl Work {
                 }
                 self.ledger.swept(walk, begun.elapsed());
             }
-            Err(error) => warn!("no sweep: {error:#}"),
+            Err(error) => {
+                self.ledger.sweep_failed();
+                warn!("no sweep: {error:#}");
+            }
         }
         self.recount_if_records_were_lost();
         begun.elapsed()
@@ -166,12 +214,17 @@ impl Work {
     }
 
     fn snapshot(&mut self, pieces: &tokio::sync::mpsc::Sender<Result<Bytes, End>>) {
-        let runtime = self.runtime.clone();
+        let (runtime, ending) = (self.runtime.clone(), Arc::clone(&self.ending));
+        let mut patience = PATIENCE;
         let mut gone = false;
         let mut send = |piece: Result<Bytes, End>| {
-            let sent =
-                || runtime.block_on(async { tokio::time::timeout(PATIENCE, pieces.send(piece)).await });
-            if !gone && !matches!(sent(), Ok(Ok(()))) {
+            if gone || ending.load(Ordering::Relaxed) {
+                return;
+            }
+            let begun = Instant::now();
+            let sent = runtime.block_on(async { tokio::time::timeout(patience, pieces.send(piece)).await });
+            patience = patience.saturating_sub(begun.elapsed());
+            if !matches!(sent, Ok(Ok(()))) {
                 gone = true;
                 debug!("a client left during a snapshot");
             }

@@ -27,6 +27,9 @@ pub fn close_reason(record: &FlowRecord) -> CloseReason {
             _ => CloseReason::Other,
         };
     }
+    if record.flags & (flag::RESET_OURS | flag::WIPED) != 0 {
+        return CloseReason::ResetSent;
+    }
     match errno {
         0 => {}
         // A reset that arrives after the peer's FIN is reported as EPIPE (tcp_reset).

@@ -225,9 +225,10 @@ pub static FIELDS: &[Field] = fields! {
     handshake_rtt_us srtt_us rttvar_us min_rtt_us rtt_samples rtt_sum_us rtt_max_us rtt_histogram rtt_source
     segs_out data_segs_out segs_in data_segs_in retrans_segs retrans_fast retrans_rto retrans_tlp retrans_syn
     retrans_synack retrans_other retrans_unattributed retrans_bytes spurious_segs lost_segs_estimate rto_count
+    loss_episodes loss_episode_us loss_episode_max_us needless_segs
     reordering_seen ce_delivered_segs ooo_segs_in
     bytes_sent bytes_acked bytes_received delivery_rate_bytes_per_second app_limited
-    busy_us rwnd_limited_us sndbuf_limited_us cwnd_segs ssthresh_segs mss_bytes unacked_segs unsent_bytes
+    busy_us rwnd_limited_us sndbuf_limited_us cwnd_segs ssthresh_segs mss_bytes unacked_segs unacked_bytes unsent_bytes
 };
 
 #[cfg(test)]

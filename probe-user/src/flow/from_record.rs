@@ -54,7 +54,10 @@ pub fn flow(record: &FlowRecord, context: &Context, cgroup: Option<Arc<str>>) ->
         (address(record.family, record.local_addr), address(record.family, record.remote_addr));
     let attributed = attributed(c);
     let spurious_segs = context.has(Field::DsackDups).then_some(c.spurious_segs);
+    let from_destroy = has_flag(flag::FROM_DESTROY);
     let samples = sampled.then_some(c.rtt_samples);
+    let in_episodes = sampled && context.has(Field::UndoMarker);
+    let needless_segs = in_episodes.then_some(c.needless_segs);
     Flow {
         schema_version: SCHEMA_VERSION,
         flow_id: format!("{}.{}", record.cookie, record.generation),
@@ -102,8 +105,14 @@ pub fn flow(record: &FlowRecord, context: &Context, cgroup: Option<Arc<str>>) ->
         retrans_unattributed: c.retrans_segs.wrapping_sub(attributed),
         retrans_bytes: context.has(Field::BytesRetrans).then_some(c.bytes_retrans),
         spurious_segs,
-        lost_segs_estimate: spurious_segs.map(|spurious| c.retrans_segs.saturating_sub(spurious)),
+        lost_segs_estimate: needless_segs
+            .or(spurious_segs)
+            .map(|needless| c.retrans_segs.saturating_sub(needless)),
         rto_count: (sampled && !has_flag(flag::ADOPTED)).then_some(c.rto_count),
+        loss_episodes: in_episodes.then_some(c.loss_episodes),
+        loss_episode_us: in_episodes.then_some(c.loss_episode_us),
+        loss_episode_max_us: in_episodes.then_some(record.loss_episode_max_us),
+        needless_segs,
         reordering_seen: context.has(Field::ReordSeen).then_some(record.reordering_seen),
         ce_delivered_segs: context.has(Field::DeliveredCe).then_some(c.ce_delivered_segs),
         ooo_segs_in: context.has(Field::RcvOoopack).then_some(c.ooo_segs_in),
@@ -121,7 +130,9 @@ pub fn flow(record: &FlowRecord, context: &Context, cgroup: Option<Arc<str>>) ->
         mss_bytes: record.mss_bytes,
         // tcp_reset and tcp_write_err purge the queue, and its count with it, before the transition to CLOSE.
         unacked_segs: (!closed || record.error == 0).then_some(record.unacked_segs),
-        unsent_bytes: unsent_bytes(record),
+        unacked_bytes: (!from_destroy).then(|| unacked_bytes(record)),
+        // tcp_disconnect moves write_seq on.
+        unsent_bytes: (!from_destroy).then(|| unsent_bytes(record)),
     }
 }
 
@@ -136,12 +147,13 @@ pub fn attributed(c: &Counters) -> u32 {
         .fold(0, u32::wrapping_add)
 }
 
-/// The smallest round trip of this connection, µs. `rtt_min` outlives a disconnect, so a socket's later connections
-/// have only their own samples.
+/// The smallest round trip of this connection, µs: the kernel's minimum looks at every ACK and forgets after its window,
+/// ours looks once a round trip and does not. The kernel's outlives a disconnect, so a socket's later connections have
+/// only ours.
 #[must_use]
 pub fn min_rtt_us(record: &FlowRecord) -> Option<u32> {
     let windowed = if record.generation == 0 { record.min_rtt_us } else { u32::MAX };
-    some_unless(if windowed == u32::MAX { record.own_min_rtt_us } else { windowed }, u32::MAX)
+    some_unless(windowed.min(record.own_min_rtt_us), u32::MAX)
 }
 
 /// The address that the peers use on the wire.
@@ -177,12 +189,22 @@ fn delivery_rate(record: &FlowRecord, context: &Context) -> Option<u64> {
         })
 }
 
-/// A FIN in the queue takes one number of sequence space and no byte.
+/// A FIN takes one number of sequence space and no byte. It is the last, so it is among what is unsent if anything is.
+fn has_queued_fin(record: &FlowRecord) -> bool {
+    matches!(record.state, state::FIN_WAIT1 | state::LAST_ACK | state::CLOSING)
+}
+
 fn unsent_bytes(record: &FlowRecord) -> u32 {
-    let fin_queued = matches!(record.state, state::FIN_WAIT1 | state::LAST_ACK | state::CLOSING);
     match record.state {
         state::SYN_SENT => 0,
-        _ => record.unsent_seq.saturating_sub(u32::from(fin_queued && record.unsent_seq > 0)),
+        _ => record.unsent_seq.saturating_sub(u32::from(has_queued_fin(record) && record.unsent_seq > 0)),
+    }
+}
+
+fn unacked_bytes(record: &FlowRecord) -> u32 {
+    match record.state {
+        state::SYN_SENT | state::SYN_RECV => 0,
+        _ => record.unacked_seq.saturating_sub(u32::from(has_queued_fin(record) && record.unsent_seq == 0)),
     }
 }
 

@@ -110,10 +110,19 @@ pub struct Flow {
     pub retrans_bytes: Option<u64>,
     /// Segments that the peer reported as received twice.
     pub spurious_segs: Option<u32>,
-    /// `retrans_segs` less `spurious_segs`.
+    /// `retrans_segs` less `needless_segs`, or less `spurious_segs` where loss episodes are not seen.
     pub lost_segs_estimate: Option<u32>,
     /// Retransmission timeouts; `None` where they could not be seen from the start.
     pub rto_count: Option<u32>,
+    /// Loss episodes: from entering Recovery or Loss until leaving both.
+    pub loss_episodes: Option<u32>,
+    /// Time in them, the present one not among them.
+    pub loss_episode_us: Option<u64>,
+    /// The longest of them.
+    pub loss_episode_max_us: Option<u32>,
+    /// Segments sent again without need, each once: reported by the peer, or in episodes that the kernel took back, for
+    /// nothing had been lost (RFC 2883, RFC 3522, RFC 5682).
+    pub needless_segs: Option<u32>,
     /// Times the kernel saw reordering.
     pub reordering_seen: Option<u32>,
     /// Segments delivered with a congestion mark.
@@ -146,8 +155,10 @@ pub struct Flow {
     pub mss_bytes: u32,
     /// Segments sent and not acknowledged; `None` after an error, as the kernel drops the queue first.
     pub unacked_segs: Option<u32>,
+    /// Bytes sent and not acknowledged; at the end what the peer may never have got.
+    pub unacked_bytes: Option<u32>,
     /// Bytes written by the application that were never sent.
-    pub unsent_bytes: u32,
+    pub unsent_bytes: Option<u32>,
 }
 
 /// Address family on the wire.

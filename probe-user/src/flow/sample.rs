@@ -51,6 +51,10 @@ pub(crate) fn full() -> Flow {
         spurious_segs: Some(0),
         lost_segs_estimate: Some(21),
         rto_count: Some(1),
+        loss_episodes: Some(2),
+        loss_episode_us: Some(90_000),
+        loss_episode_max_us: Some(60_000),
+        needless_segs: Some(1),
         reordering_seen: Some(0),
         ce_delivered_segs: Some(0),
         ooo_segs_in: Some(0),
@@ -66,7 +70,8 @@ pub(crate) fn full() -> Flow {
         ssthresh_segs: Some(30),
         mss_bytes: 1_448,
         unacked_segs: Some(0),
-        unsent_bytes: 0,
+        unacked_bytes: Some(0),
+        unsent_bytes: Some(0),
     }
 }
 
@@ -96,6 +101,10 @@ pub(crate) fn bare() -> Flow {
         spurious_segs: None,
         lost_segs_estimate: None,
         rto_count: None,
+        loss_episodes: None,
+        loss_episode_us: None,
+        loss_episode_max_us: None,
+        needless_segs: None,
         reordering_seen: None,
         ce_delivered_segs: None,
         ooo_segs_in: None,
@@ -106,6 +115,8 @@ pub(crate) fn bare() -> Flow {
         sndbuf_limited_us: None,
         ssthresh_segs: None,
         unacked_segs: None,
+        unacked_bytes: None,
+        unsent_bytes: None,
         ..full()
     }
 }

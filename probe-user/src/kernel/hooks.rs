@@ -37,6 +37,14 @@ pub const DESTROY: HookSpec = HookSpec {
     skipped_on_reentry: true,
     lost_without: "the ends of connections older than the probe, before Linux 6.12",
 };
+/// Loss episodes.
+pub const EPISODE: HookSpec = HookSpec {
+    name: "episode",
+    point: "tp_btf/tcp_cong_state_set",
+    required: false,
+    skipped_on_reentry: true,
+    lost_without: "loss episodes, and retransmissions that the kernel took back",
+};
 /// Repeated SYN-ACKs.
 pub const SYNACK: HookSpec = HookSpec {
     name: "synack",
@@ -63,7 +71,7 @@ pub const ACCOUNT: HookSpec = HookSpec {
 };
 
 /// All hooks, in the order that people read them.
-pub const ALL: [HookSpec; 5] = [CONNECTION, DESTROY, SYNACK, FLOWS, ACCOUNT];
+pub const ALL: [HookSpec; 6] = [CONNECTION, DESTROY, EPISODE, SYNACK, FLOWS, ACCOUNT];
 
 /// A hook as it is on this machine.
 #[derive(Debug)]
@@ -104,6 +112,12 @@ impl Hook {
             fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).unwrap_or_default();
         parse_fdinfo(&text, self.spec.skipped_on_reentry)
     }
+}
+
+/// Whether this one of the hooks is up.
+#[must_use]
+pub fn is_up(hooks: &[Hook], spec: HookSpec) -> bool {
+    hooks.iter().any(|hook| hook.spec == spec && hook.is_up())
 }
 
 fn parse_fdinfo(text: &str, skipped_on_reentry: bool) -> HookStats {

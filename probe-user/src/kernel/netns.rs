@@ -8,7 +8,7 @@ use std::{
     collections::HashSet,
     fs::{self, File},
     io,
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -60,7 +60,6 @@ fn inode_of_link(path: &Path) -> Option<u32> {
 
 /// A named namespace is a bind mount of the namespace's file; a leftover name is an ordinary file on another device.
 fn inode_of_file(path: &Path) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt as _;
     let nsfs = fs::metadata("/proc/self/ns/net").ok()?.dev();
     let meta = fs::metadata(path).ok().filter(|m| m.dev() == nsfs)?;
     u32::try_from(meta.ino()).ok()
@@ -91,6 +90,10 @@ impl Traveller {
             return Ok(visit());
         }
         let there = File::open(&namespace.path)?;
+        if there.metadata()?.ino() != u64::from(namespace.inode) {
+            // The process ended and its number went to another, in another namespace.
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
         move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::Network))?;
         let result = visit();
         move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network))?;

@@ -12,7 +12,10 @@ use aya::{
     maps::{Array, MapData, RingBuf},
     programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError, SockOps},
 };
-use probe_common::{fields::Places, record::Loss};
+use probe_common::{
+    fields::{ABSENT, Field, Places},
+    record::Loss,
+};
 
 use super::{
     btf::{KERNEL_BTF, Layout},
@@ -79,6 +82,15 @@ impl Losses {
     }
 }
 
+impl Losses {
+    /// Records that never arrived; each may have been a connection's end.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        let lost = |loss| matches!(loss, Loss::RingFullClosed | Loss::RingFullIncrement);
+        self.read().into_iter().filter(|(loss, _)| lost(*loss)).map(|(_, n)| n).sum()
+    }
+}
+
 impl Probe {
     /// Loads and attaches.
     ///
@@ -109,11 +121,12 @@ impl Probe {
     /// What records mean here.
     #[must_use]
     pub fn context(&self) -> FlowContext {
-        FlowContext {
-            places: self.layout.places,
-            hz: clock::jiffies_per_second(),
-            wall_offset_ns: clock::wall_offset_ns(),
+        let mut places = self.layout.places;
+        if !self.hooks.iter().any(|hook| hook.spec == hooks::EPISODE && hook.is_up()) {
+            // A field that no program reads gives no value.
+            places[Field::UndoMarker as usize] = ABSENT;
         }
+        FlowContext { places, hz: clock::jiffies_per_second(), wall_offset_ns: clock::wall_offset_ns() }
     }
 
     /// The reading end of the ring buffer; there is one.

@@ -75,6 +75,18 @@ pub(super) fn walk(
     Ok(walk)
 }
 
+/// TCP's own counters of each namespace that can be entered, by its inode.
+///
+/// # Errors
+/// The namespaces cannot be listed.
+pub fn counters() -> Result<HashMap<u32, HashMap<String, u64>>> {
+    let traveller = Traveller::new()?;
+    let read = |namespace: &netns::Namespace| {
+        Some((namespace.inode, traveller.visit(namespace, netstat::tcp_counters).ok()?))
+    };
+    Ok(netns::all()?.iter().filter_map(read).collect())
+}
+
 fn open(program: &mut Iter) -> Result<File> {
     let link = program.attach()?;
     Ok(program.take_link(link)?.into_file()?)

@@ -153,7 +153,7 @@ static COLUMNS: &[Column] = &[
     column("cwnd", Number, 5, WIDE, |f| number(f.cwnd_segs)),
     column("mss", Number, 5, WIDE, |f| number(f.mss_bytes)),
     column("unacked", Number, 7, WIDE, |f| number(f.unacked_segs)),
-    column("unsent", Number, 6, WIDE, |f| Some(human::scaled(u64::from(f.unsent_bytes)))),
+    column("unsent", Number, 6, WIDE, |f| f.unsent_bytes.map(|bytes| human::scaled(u64::from(bytes)))),
     column("adopted", Word, 7, WIDE, |f| Some(if f.adopted { "yes" } else { "no" }.to_owned())),
     column("uid", Number, 5, WIDE, |f| Some(f.uid?.to_string())),
     column("netns", Number, 10, WIDE, |f| Some(f.netns.to_string())),

@@ -56,6 +56,8 @@ pub enum Read {
     Counter(fn(&Series) -> u64),
     /// A counter a group and value of the family's label.
     CounterBy(ByLabel),
+    /// A counter of microseconds a group, shown in seconds.
+    Micros(fn(&Series) -> u64),
     /// A counter of jiffies a group, shown in seconds.
     Jiffies(fn(&Series) -> u64),
     /// The same by the value of the family's label.
@@ -79,6 +81,7 @@ impl Family {
         match self.read {
             Read::Counter(_)
             | Read::CounterBy(_)
+            | Read::Micros(_)
             | Read::Jiffies(_)
             | Read::JiffiesBy(_)
             | Read::OwnCounter(_) => Kind::Counter,

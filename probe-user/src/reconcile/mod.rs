@@ -1,4 +1,5 @@
-//! Do our sums agree with the kernel's own counters? Pure: counters and sums come in, ratios go out.
+//! Do our sums agree with the kernel's own counters? Pure, but for [`run`]: counters and sums come in, ratios and
+//! judgements go out.
 //!
 //! A namespace that was there when the probe came starts from its counters of that moment; a later one from 0.
 
@@ -6,18 +7,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::aggregate::NamespaceSums;
 
-/// One of our sums.
-type Ours = fn(&NamespaceSums) -> u64;
+pub use self::counters::{COUNTERS, Counter};
 
-/// The kernel's counter, and ours that should equal it.
-const PAIRS: [(&str, Ours); 3] = [
-    ("ActiveOpens", |sums| sums.connects_tried),
-    ("PassiveOpens", |sums| sums.opened_server),
-    ("RetransSegs", |sums| sums.retransmitted_segs),
-];
+mod counters;
+pub mod report;
+pub mod run;
 
 /// Counters of a namespace by the kernel's names.
 pub type Counters = HashMap<String, u64>;
+
+/// What was counted since `before`; of connections without callbacks all that there are.
+const fn growth_since(before: &NamespaceSums, now: &NamespaceSums) -> NamespaceSums {
+    NamespaceSums { without_callbacks: now.without_callbacks, ..now.since(before) }
+}
 
 #[derive(Debug, Default)]
 struct Namespace {
@@ -26,14 +28,21 @@ struct Namespace {
     ours_at_baseline: NamespaceSums,
 }
 
-/// The comparison, kept between sweeps.
-#[derive(Debug, Default)]
+/// The daemon's comparison, kept between sweeps.
+#[derive(Debug)]
 pub struct Reconciliation {
     namespaces: BTreeMap<u32, Namespace>,
     begun: bool,
+    synack_hook: bool,
 }
 
 impl Reconciliation {
+    /// Nothing was observed yet. Without the synack hook fewer counters are exact.
+    #[must_use]
+    pub const fn new(synack_hook: bool) -> Self {
+        Self { namespaces: BTreeMap::new(), begun: false, synack_hook }
+    }
+
     /// Takes what a sweep read of each namespace, with our sums of that moment.
     pub fn observe(&mut self, counters: HashMap<u32, Counters>, ours: &BTreeMap<u32, NamespaceSums>) {
         self.namespaces.retain(|inode, _| counters.contains_key(inode));
@@ -57,21 +66,24 @@ impl Reconciliation {
         self.namespaces.contains_key(&inode)
     }
 
-    /// Ours divided by the kernel's, summed over the namespaces; a counter that has not moved gives none.
+    /// Ours divided by the kernel's, summed over the namespaces, for the counters that are exact; one that the kernel
+    /// has not raised gives none. Where our records leave a range, what is nearest to the kernel's count is ours.
     #[must_use]
     pub fn ratios(&self, ours: &BTreeMap<u32, NamespaceSums>) -> Vec<(String, f64)> {
-        let ratio = |(name, our): &(&str, Ours)| {
+        let ratio = |counter: &Counter| {
             let (mut counted, mut kernel) = (0, 0);
             for (inode, namespace) in &self.namespaces {
                 let now = ours.get(inode).copied().unwrap_or_default();
-                let of = |counters: &Counters| counters.get(*name).copied().unwrap_or(0);
-                counted += our(&now).wrapping_sub(our(&namespace.ours_at_baseline));
-                kernel += of(&namespace.now).wrapping_sub(of(&namespace.baseline));
+                let (least, most) = counter.bounds(&growth_since(&namespace.ours_at_baseline, &now));
+                let baseline = counter.of(Some(&namespace.baseline));
+                let theirs = counter.of(Some(&namespace.now)).wrapping_sub(baseline);
+                counted += theirs.clamp(least, most);
+                kernel += theirs;
             }
             #[expect(clippy::cast_precision_loss, reason = "a ratio; 53 bits are plenty")]
-            (kernel > 0).then(|| ((*name).to_owned(), counted as f64 / kernel as f64))
+            (kernel > 0).then(|| (counter.name.to_owned(), counted as f64 / kernel as f64))
         };
-        PAIRS.iter().filter_map(ratio).collect()
+        COUNTERS.iter().filter(|counter| counter.is_exact(self.synack_hook)).filter_map(ratio).collect()
     }
 }
 
@@ -89,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_was_before_the_probe_is_not_counted() {
-        let mut r = Reconciliation::default();
+        let mut r = Reconciliation::new(true);
         r.observe(HashMap::from([(7, counters(100))]), &ours(2));
         assert!(r.ratios(&ours(2)).is_empty());
         r.observe(HashMap::from([(7, counters(110))]), &ours(7));
@@ -98,11 +110,34 @@ mod tests {
 
     #[test]
     fn a_namespace_that_came_later_starts_from_nothing() {
-        let mut r = Reconciliation::default();
+        let mut r = Reconciliation::new(true);
         r.observe(HashMap::new(), &BTreeMap::new());
         r.observe(HashMap::from([(7, counters(10))]), &ours(10));
         assert_eq!(r.ratios(&ours(10)), [("RetransSegs".to_owned(), 1.0)]);
         r.observe(HashMap::new(), &BTreeMap::new());
         assert!(!r.knows(7));
+    }
+
+    #[test]
+    fn what_is_not_exact_has_no_ratio() {
+        let mut r = Reconciliation::new(false);
+        r.observe(HashMap::new(), &BTreeMap::new());
+        let raised = ["RetransSegs", "TCPTimeouts", "ActiveOpens"].map(|name| (name.to_owned(), 1));
+        r.observe(HashMap::from([(7, HashMap::from(raised))]), &ours(1));
+        assert_eq!(r.ratios(&ours(1)), [("ActiveOpens".to_owned(), 0.0)]);
+    }
+
+    #[test]
+    fn a_range_is_no_difference() {
+        let fast = |kernel| HashMap::from([(7, HashMap::from([("TCPFastRetrans".to_owned(), kernel)]))]);
+        let sums =
+            NamespaceSums { retransmitted_fast: 6, retransmissions_failed: 2, ..NamespaceSums::default() };
+        let ours = BTreeMap::from([(7, sums)]);
+        for (kernel, ratio) in [(4, 1.0), (5, 1.0), (6, 1.0), (8, 0.75), (2, 2.0)] {
+            let mut r = Reconciliation::new(true);
+            r.observe(HashMap::new(), &BTreeMap::new());
+            r.observe(fast(kernel), &ours);
+            assert_eq!(r.ratios(&ours), [("TCPFastRetrans".to_owned(), ratio)]);
+        }
     }
 }

@@ -1,0 +1,111 @@
+//! How long do losses hold a connection up, and were they losses? tp_btf/tcp_cong_state_set (since Linux 5.19).
+//!
+//! Called when the congestion state is set: a few times a loss or a reordering, once or twice a connection, never per
+//! packet. An episode
+//! begins with Recovery or Loss and ends with any other state. The kernel takes an episode back when it learns, from echoed
+//! timestamps (Eifel, RFC 3522), DSACK or F-RTO, that nothing had been lost; it then clears `undo_marker` before it sets the
+//! state (tcp_undo_cwnd_reduction), and leaves it set when the episode ends otherwise (tcp_try_undo_recovery).
+
+use aya_ebpf::{
+    EbpfContext as _, helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
+use probe_common::{record::flag, tcp::ca_state};
+
+use crate::{
+    kernel::{TcpSock, read_arg, storage_get},
+    maps::STATES,
+    state::FlowState,
+};
+
+#[btf_tracepoint(function = "tcp_cong_state_set")]
+#[expect(clippy::needless_pass_by_value, reason = "the macro passes its context so")]
+pub(crate) fn episode(ctx: BtfTracePointContext) -> Option<()> {
+    let sk = read_arg(ctx.as_ptr(), 0);
+    let new = read_arg(ctx.as_ptr(), 1).addr() as u8;
+    let flow = storage_get(&STATES, sk)?;
+    if flow.flags & flag::ESTABLISHED == 0 {
+        return None; // a SYN that timed out
+    }
+    let tp = TcpSock::new(sk)?;
+    match (is_losing(new), flow.episode_began_ns != 0) {
+        (true, false) => begin(tp, flow),
+        // From Recovery to Loss is one episode, which may have lost its mark or got a new one.
+        (true, true) => flow.episode_undoable = u32::from(tp.may_undo()),
+        (false, true) => {
+            let undone = flow.episode_undoable != 0 && !tp.may_undo();
+            end(tp, flow, undone);
+        }
+        (false, false) => {}
+    }
+    Some(())
+}
+
+const fn is_losing(ca_state: u8) -> bool {
+    ca_state == ca_state::RECOVERY || ca_state == ca_state::LOSS
+}
+
+/// Sets right what a skipped run left, at the callbacks that are never skipped. An end that was missed is late by a round
+/// trip at most.
+#[inline(always)]
+pub(crate) fn heal(tp: TcpSock, flow: &mut FlowState, ca_state: u8) {
+    let losing = is_losing(ca_state);
+    if losing == (flow.episode_began_ns != 0) || flow.flags & flag::ESTABLISHED == 0 {
+        return;
+    }
+    if losing {
+        begin(tp, flow);
+    } else {
+        end(tp, flow, false);
+    }
+}
+
+#[inline(always)]
+fn begin(tp: TcpSock, flow: &mut FlowState) {
+    // SAFETY: no argument, no effect.
+    flow.episode_began_ns = unsafe { bpf_ktime_get_ns() };
+    flow.episode_retrans_before = tp.total_retrans();
+    flow.episode_undoable = u32::from(tp.may_undo());
+    flow.loss_episodes = flow.loss_episodes.wrapping_add(1);
+    let dsacks = tp.dsacks();
+    settle(flow, dsacks);
+    flow.dsacks_at_begin = dsacks;
+}
+
+/// Ends the present episode, if there is one; a connection that closes in one ends it too.
+#[inline(always)]
+pub(crate) fn end(tp: TcpSock, flow: &mut FlowState, undone: bool) {
+    if flow.episode_began_ns == 0 {
+        return;
+    }
+    // SAFETY: no argument, no effect.
+    let us = unsafe { bpf_ktime_get_ns() }.wrapping_sub(flow.episode_began_ns) / 1000;
+    flow.episode_began_ns = 0;
+    flow.loss_episode_us += us;
+    flow.loss_episode_max_us = flow.loss_episode_max_us.max(us.min(u64::from(u32::MAX)) as u32);
+    if undone {
+        flow.undone_episodes = flow.undone_episodes.wrapping_add(1);
+        let dsacks = tp.dsacks();
+        settle(flow, dsacks);
+        let segs = tp.total_retrans().wrapping_sub(flow.episode_retrans_before);
+        flow.needless_credit = segs.saturating_sub(dsacks.wrapping_sub(flow.dsacks_at_begin));
+        flow.dsacks_at_end = dsacks;
+    }
+}
+
+/// Reports that came since the last episode was taken back were most likely of its segments: they are not counted twice.
+#[inline(always)]
+fn unreported(flow: &FlowState, dsacks: u32) -> u32 {
+    flow.needless_credit.saturating_sub(dsacks.wrapping_sub(flow.dsacks_at_end))
+}
+
+#[inline(always)]
+fn settle(flow: &mut FlowState, dsacks: u32) {
+    flow.needless_settled = flow.needless_settled.wrapping_add(unreported(flow, dsacks));
+    flow.needless_credit = 0;
+}
+
+/// Segments sent again without need, by either evidence. Only grows: a report takes off the credit what it adds.
+#[inline(always)]
+pub(crate) fn needless(flow: &FlowState, dsacks: u32) -> u32 {
+    dsacks.wrapping_add(flow.needless_settled).wrapping_add(unreported(flow, dsacks))
+}
