@@ -34,7 +34,7 @@ macro_rules! sums {
 sums! {
     /// Segments sent again, those of requests that never completed among them when the synack hook is up.
     retransmitted_segs,
-    /// … of these outside of timeouts, probes and handshakes: in fast recovery, or for no cause that the socket told.
+    /// … of these outside of timeouts, probes and handshakes.
     retransmitted_fast,
     /// … of these as tail loss probes.
     retransmitted_probes,
@@ -81,7 +81,7 @@ impl NamespaceSums {
         let synacks = if synack_hook { 0 } else { c.retrans_synack };
         let counted_apart = c.retrans_synack - synacks;
         add(&mut self.retransmitted_segs, c.retrans_segs.saturating_sub(counted_apart).into());
-        add(&mut self.retransmitted_fast, u64::from(c.retrans_fast) + u64::from(c.retrans_other));
+        add(&mut self.retransmitted_fast, c.retrans_fast.into());
         add(&mut self.retransmitted_probes, c.retrans_tlp.into());
         add(&mut self.retransmitted_syns, u64::from(c.retrans_syn) + u64::from(synacks));
         let causes =
@@ -165,7 +165,7 @@ mod tests {
         sums.add_growth(&with_losses().counters, true);
         let with_hook = NamespaceSums {
             retransmitted_segs: 15,
-            retransmitted_fast: 4,
+            retransmitted_fast: 3,
             retransmitted_probes: 2,
             retransmitted_unattributed: 5,
             retransmissions_failed: 1,

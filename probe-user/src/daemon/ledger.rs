@@ -38,6 +38,7 @@ pub(super) struct LastSweep {
 pub(super) struct Ledger {
     aggregator: Mutex<Aggregator>,
     reconciliation: Mutex<Reconciliation>,
+    ratios: Mutex<Vec<(String, f64)>>,
     last_sweep: Mutex<Option<LastSweep>>,
     malformed: AtomicU64,
     incomplete_sweeps: AtomicU64,
@@ -66,6 +67,7 @@ impl Ledger {
         Ok(Self {
             aggregator: Mutex::new(Aggregator::new(synack_hook)),
             reconciliation: Mutex::new(Reconciliation::new(synack_hook)),
+            ratios: Mutex::default(),
             last_sweep: Mutex::default(),
             malformed: AtomicU64::new(0),
             incomplete_sweeps: AtomicU64::new(0),
@@ -109,6 +111,7 @@ impl Ledger {
         let mut reconciliation = locked(&self.reconciliation);
         reconciliation.observe(walk.counters, aggregator.namespaces());
         aggregator.retain_namespaces(|inode| reconciliation.knows(inode));
+        *locked(&self.ratios) = reconciliation.ratios(aggregator.namespaces());
         *locked(&self.last_sweep) = Some(LastSweep { ended: Instant::now(), took, sockets: walk.sockets });
     }
 
@@ -127,10 +130,9 @@ impl Ledger {
         locked(&self.aggregator).snapshot()
     }
 
-    /// Ours against the kernel's, by the name of its counter.
+    /// Ours against the kernel's, by the name of its counter, as of the last sweep: the kernel's counters are read then.
     pub(super) fn ratios(&self) -> Vec<(String, f64)> {
-        let aggregator = locked(&self.aggregator);
-        locked(&self.reconciliation).ratios(aggregator.namespaces())
+        locked(&self.ratios).clone()
     }
 
     /// What was lost, by reason.

@@ -179,7 +179,10 @@ impl Work {
                 if let Some(why) = &walk.incomplete {
                     warn!("the sweep is incomplete: {why}");
                 }
-                self.ledger.swept(walk, begun.elapsed());
+                let took = begun.elapsed();
+                // What ended by now is in the kernel's counters that the walk read.
+                self.runtime.block_on(self.reader.drain());
+                self.ledger.swept(walk, took);
             }
             Err(error) => {
                 self.ledger.sweep_failed();

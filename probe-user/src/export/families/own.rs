@@ -96,8 +96,8 @@ pub const OWN: &[Family] = &[
         labels: &["counter"],
         unit: "ratio",
         help: "What flowprobe counted divided by what the kernel counted since the start, by the kernel's counter.",
-        source: "/proc/net/snmp of the network namespaces",
-        meaning: "1 when nothing was missed. Absent for a counter that the kernel has not raised yet. Connections under way at the start make it differ from 1 at first.",
+        source: "/proc/net/snmp and /proc/net/netstat of the network namespaces",
+        meaning: "1 when nothing was missed. Only counters that the records determine: ActiveOpens, PassiveOpens, EstabResets, RetransSegs, TCPFastRetrans, TCPSynRetrans, TCPRetransFail (RetransSegs and TCPSynRetrans only with the synack hook). Absent for a counter that the kernel has not raised yet. Connects that wait for an answer keep ActiveOpens, and their repeated SYNs RetransSegs and TCPSynRetrans, below 1 until their outcome is known; what happens during a sweep moves it for a moment. `flowprobe check --reconcile 10s` tells differences and reasons.",
         field: None,
         read: Read::OwnGauge(|_, own| {
             own.reconciliation.iter().map(|(counter, ratio)| (vec![counter.clone()], *ratio)).collect()
