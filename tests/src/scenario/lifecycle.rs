@@ -10,7 +10,7 @@ use socket2::SockRef;
 
 use super::download::PORT;
 use super::{LONG, Probe, expect, expect_received, local_port};
-use crate::kit::{Line, wait_until};
+use crate::kit::{Line, pause, wait_until};
 use crate::link::{Direction, Link};
 use crate::traffic::{
     Behaviour, Options, Server, connect, connect_from, drained, echo, finish, listen, receive_all, reconnect,
@@ -122,7 +122,21 @@ pub fn resets_name_their_side(probe: &Probe) -> Result<()> {
     wait_until(LONG, "the reset has arrived", || Ok(TcpInfo::of(&stream)?.state == CLOSE))?;
     drop(stream);
     ends_with(&probe.ended_one(&link.server)?, "reset_sent", None)?;
-    ends_with(&probe.ended_one(&link.client)?, "reset_received", Some("ECONNRESET"))
+    ends_with(&probe.ended_one(&link.client)?, "reset_received", Some("ECONNRESET"))?;
+
+    // The server has closed in order and more data is on its way: its kernel answers with a reset, and sets the error that
+    // a peer's reset sets. The way is so long that the server closes between the two pieces.
+    let link = Link::builder().delay(Duration::from_millis(500)).build()?;
+    let server =
+        Server::start(&link.server, link.server_v4(PORT), Behaviour::CloseAfter(10), &Options::default())?;
+    let mut stream = connect(&link.client, server.address, &Options::default())??;
+    send_all(&mut stream, 10)?;
+    pause(Duration::from_millis(250));
+    send_all(&mut stream, 10)?;
+    wait_until(LONG, "the reset has arrived", || Ok(TcpInfo::of(&stream)?.state == CLOSE))?;
+    drop(stream);
+    ends_with(&probe.ended_one(&link.server)?, "reset_sent", Some("ECONNRESET"))?;
+    ends_with(&probe.ended_one(&link.client)?, "reset_received", Some("EPIPE"))
 }
 
 /// Connections that are reset before they are accepted end once, also when their listener goes.

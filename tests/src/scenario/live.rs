@@ -57,6 +57,10 @@ pub const FIELDS: &[&str] = &[
     "spurious_segs",
     "lost_segs_estimate",
     "rto_count",
+    "loss_episodes",
+    "loss_episode_us",
+    "loss_episode_max_us",
+    "needless_segs",
     "reordering_seen",
     "ce_delivered_segs",
     "ooo_segs_in",
@@ -72,6 +76,7 @@ pub const FIELDS: &[&str] = &[
     "ssthresh_segs",
     "mss_bytes",
     "unacked_segs",
+    "unacked_bytes",
     "unsent_bytes",
 ];
 

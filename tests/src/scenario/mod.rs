@@ -16,6 +16,7 @@ pub mod connect;
 pub mod lifecycle;
 pub mod live;
 pub mod namespaces;
+pub mod reconcile;
 pub mod refusal;
 pub mod retransmit;
 pub mod rtt;
@@ -72,6 +73,8 @@ pub const IN_VM: &[Scenario] = scenarios![
     retransmit::mixed_faults,
     retransmit::conservation,
     retransmit::unplugged_cable,
+    reconcile::counters_agree,
+    reconcile::older_connections_agree,
     adopted::older_than_the_daemon,
     churn::every_end_once,
     refusal::without_btf,

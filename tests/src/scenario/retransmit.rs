@@ -76,6 +76,11 @@ pub fn one_drop_is_fast(probe: &Probe) -> Result<()> {
     only("fast", causes(&run.server)?, 1)?;
     only("no cause", causes(&run.client)?, 0)?;
     expect("rto_count", run.server.u64("rto_count")?, 0)?;
+    expect("loss_episodes", run.server.u64("loss_episodes")?, 1)?;
+    // The repair takes a round trip of 20 ms from the first sign of the loss.
+    let episode = run.server.u64("loss_episode_us")?;
+    ensure!((10_000..2_000_000).contains(&episode), "the episode took {episode} µs");
+    expect("loss_episode_max_us", run.server.u64("loss_episode_max_us")?, episode)?;
     expect("lost_segs_estimate", run.server.u64("lost_segs_estimate")?, 1)
 }
 
@@ -121,6 +126,7 @@ pub fn blackout_is_rto(probe: &Probe) -> Result<()> {
     // The kernel probes the tail once before it times out.
     ensure!(causes.tlp <= 1, "one flight was probed {} times", causes.tlp);
     expect("retransmissions by timeout and probe", causes.rto + causes.tlp, causes.all)?;
+    expect("loss_episodes", line.u64("loss_episodes")?, 1)?;
     let timeouts = line.u64("rto_count")?;
     ensure!(timeouts >= 1, "rto_count is {timeouts}");
     if let Some(kernel) = info.total_rto() {
@@ -200,6 +206,7 @@ pub fn reordering_is_spurious(probe: &Probe) -> Result<()> {
     ensure!(down.retransmitted.data >= 1, "nothing was sent again: the scenario proves nothing");
     expect("the duplicates at the receiver", down.duplicates_arrived, down.retransmitted.data)?;
     expect("spurious_segs", run.server.u64("spurious_segs")?, down.duplicates_arrived)?;
+    expect("needless_segs", run.server.u64("needless_segs")?, down.duplicates_arrived)?;
     expect("lost_segs_estimate", run.server.u64("lost_segs_estimate")?, 0)
 }
 
