@@ -5,11 +5,13 @@
 //! * [`link`] two network namespaces and a programmable link between them, with a ledger.
 //! * [`truth`] what the kernel itself says: `/proc/net/snmp`, `/proc/net/netstat`, `TCP_INFO`, BPF objects.
 //! * [`traffic`] sockets that connect, serve, close and reset as a scenario asks.
+//! * [`accuracy`] how far flowprobe's figures are from the truth, cell by cell.
 //! * [`scenario`] the questions, as functions, shared by the tests of this machine and the program in the VMs.
 //!
 //! Everything here needs root, `/dev/net/tun` and `/proc`; no other program is called, so that it also runs in a VM
 //! that holds nothing but this binary.
 
+pub mod accuracy;
 pub mod kit;
 pub mod link;
 pub mod scenario;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{build, ci, docs, lint, run, setup, test, vm};
+use crate::{accuracy, build, ci, docs, lint, run, setup, test, vm};
 
 /// Everything one does with this project.
 #[derive(Parser)]
@@ -27,6 +27,8 @@ enum Verb {
     Test(test::Arguments),
     /// Boot Debian's kernels under QEMU and run the scenarios, or a command, inside
     Vm(vm::Arguments),
+    /// Compare the figures with the truth on three kernels and write docs/accuracy.md
+    Accuracy(accuracy::Arguments),
     /// Write docs/metrics.md from the code
     Docs(docs::Arguments),
     /// Check format, clippy on both targets, and dependencies
@@ -43,6 +45,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(arguments) => done(run::main(&arguments)),
         Verb::Test(arguments) => test::main(&arguments),
         Verb::Vm(arguments) => vm::main(&arguments),
+        Verb::Accuracy(arguments) => accuracy::main(&arguments),
         Verb::Docs(arguments) => done(docs::main(&arguments)),
         Verb::Lint => lint::main(),
         Verb::Ci => ci::main(),

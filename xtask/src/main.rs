@@ -1,5 +1,6 @@
 //! `cargo xtask VERB`: set up, build, run, test, check. One file per verb; `cli.rs` lists them.
 
+mod accuracy;
 mod build;
 mod ci;
 mod cli;
