@@ -141,6 +141,12 @@ fields! {
     SndNxt: "tcp_sock"."snd_nxt", 4, required;
     /// Start of what is sent and not acknowledged.
     SndUna: "tcp_sock"."snd_una", 4, required;
+    /// The peer's window, bytes.
+    SndWnd: "tcp_sock"."snd_wnd", 4, required;
+    /// When a segment was last delivered, or the first of a flight after a pause was sent; µs of the monotonic clock.
+    DeliveredAt: "tcp_sock"."delivered_mstamp", 8, required;
+    /// When the newest delivered segment was sent, or the first of a flight after a pause; likewise.
+    FirstSentAt: "tcp_sock"."first_tx_mstamp", 8, required;
     /// Where an episode that may be taken back began; 0 once it was, or could not be.
     UndoMarker: "tcp_sock"."undo_marker", 4, optional;
     /// Reordering events.

@@ -11,4 +11,4 @@ pub mod record;
 pub mod tcp;
 
 /// Version of the records' layout. Raise it with every change to [`record`] or [`fields`].
-pub const ABI_VERSION: u16 = 2;
+pub const ABI_VERSION: u16 = 3;

@@ -3,9 +3,11 @@
 //! One [`FlowRecord`] serves all views: a closing connection sends it through the ring buffer, the TCP iterators
 //! write it for live ones. Native byte order except where a name ends in `_be`.
 
+use core::mem::offset_of;
+
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 
-use crate::histogram::BUCKETS;
+use crate::histogram::{BUCKETS, NearHistogram};
 
 /// What a record says, in its `kind`.
 pub mod kind {
@@ -57,9 +59,18 @@ pub mod flag {
     pub const APP_CLOSED: u32 = 1 << 11;
     /// It did: the error that the connection ended with is our own reset's.
     pub const RESET_OURS: u32 = 1 << 12;
+    /// Something was lost or stood still: there is a second state for that (in the socket's state only).
+    pub const TROUBLED: u32 = 1 << 13;
+    /// A stall on a closed window is under way and was counted (in the socket's state only).
+    pub const WINDOW_STALL: u32 = 1 << 14;
+    /// The round trips lie too far apart or are too many for the near buckets: the record has all of them.
+    pub const WIDE: u32 = 1 << 15;
+    /// Those that serve the programs only and are in no record.
+    pub const PRIVATE: u32 = FINISHED | LOSS_BY_TIMER | TROUBLED | WINDOW_STALL;
 }
 
 /// What only grows during one connection's life. u32 counters wrap as the kernel's own do.
+/// u64 come first; of each width those that every connection moves come before those of losses and stalls.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counters {
@@ -75,6 +86,12 @@ pub struct Counters {
     pub rtt_sum_us: u64,
     /// Time in loss episodes that ended, µs.
     pub loss_episode_us: u64,
+    /// Time in stalls that a retransmission timeout was part of, µs; grows while one lasts, at sweeps.
+    pub stall_rto_us: u64,
+    /// Time in stalls on a closed window, µs.
+    pub stall_zero_window_us: u64,
+    /// Time in other stalls, µs.
+    pub stall_other_us: u64,
     /// Round-trip samples, one a round trip, without the handshake's.
     pub rtt_samples: u32,
     /// Segments sent (tcp_sock.segs_out).
@@ -87,7 +104,21 @@ pub struct Counters {
     pub data_segs_in: u32,
     /// Segments sent again, as the kernel counts them (tcp_sock.total_retrans).
     pub retrans_segs: u32,
-    /// … of these in fast recovery.
+    /// Segments that the peer reported as received twice (tcp_sock.dsack_dups, RFC 2883).
+    pub spurious_segs: u32,
+    /// Segments sent again without need: reported by the peer, or sent in episodes that were taken back; each once.
+    pub needless_segs: u32,
+    /// Segments acknowledged with a congestion mark (tcp_sock.delivered_ce, RFC 3168).
+    pub ce_delivered_segs: u32,
+    /// Segments received out of order (tcp_sock.rcv_ooopack).
+    pub ooo_segs_in: u32,
+    /// Time with data outstanding, in jiffies (tcp_sock.chrono_stat, all three kinds).
+    pub busy_jiffies: u32,
+    /// … of this limited by the peer's window.
+    pub rwnd_limited_jiffies: u32,
+    /// … of this limited by our send buffer.
+    pub sndbuf_limited_jiffies: u32,
+    /// … of `retrans_segs` in fast recovery.
     pub retrans_fast: u32,
     /// … of these after a timeout.
     pub retrans_rto: u32,
@@ -101,34 +132,47 @@ pub struct Counters {
     pub retrans_other: u32,
     /// Retransmissions that did not leave the host; they are in `retrans_segs` too.
     pub retrans_failed_segs: u32,
-    /// Segments that the peer reported as received twice (tcp_sock.dsack_dups, RFC 2883).
-    pub spurious_segs: u32,
     /// Retransmission timeouts, those of the handshake among them.
     pub rto_count: u32,
-    /// Segments acknowledged with a congestion mark (tcp_sock.delivered_ce, RFC 3168).
-    pub ce_delivered_segs: u32,
-    /// Segments received out of order (tcp_sock.rcv_ooopack).
-    pub ooo_segs_in: u32,
-    /// Time with data outstanding, in jiffies (tcp_sock.chrono_stat, all three kinds).
-    pub busy_jiffies: u32,
-    /// … of this limited by the peer's window.
-    pub rwnd_limited_jiffies: u32,
-    /// … of this limited by our send buffer.
-    pub sndbuf_limited_jiffies: u32,
     /// Loss episodes that began: entries to Recovery or Loss from another state.
     pub loss_episodes: u32,
-    /// … of these the kernel took back: what it had sent again was not lost (tcp_undo_cwnd_reduction).
+    /// … of `loss_episodes` the kernel took back: what it had sent again was not lost (tcp_undo_cwnd_reduction).
     pub undone_episodes: u32,
-    /// Segments sent again without need: reported by the peer, or sent in episodes that were taken back; each once.
-    pub needless_segs: u32,
-    /// Explicit padding, 0.
-    pub pad: u32,
+    /// Stalls that a retransmission timeout was part of: data outstanding and `snd_una` unmoved for longer than
+    /// max(3 x srtt, 200 ms).
+    pub stalls_rto: u32,
+    /// … on a window that the peer had closed.
+    pub stalls_zero_window: u32,
+    /// … of neither kind.
+    pub stalls_other: u32,
 }
 
-/// A connection, as it ends, as it is, or as it grew.
+impl Counters {
+    /// Nothing counted.
+    // SAFETY: integers only.
+    pub const ZERO: Self = unsafe { core::mem::zeroed() };
+    /// How many of the u64 every connection moves.
+    pub const WIDE: usize = 5;
+    /// How many u64 are of losses and stalls.
+    pub const WIDE_TROUBLE: usize = 4;
+    /// How many of the u32 every connection moves.
+    pub const NARROW: usize = 13;
+    /// How many u32 are of losses and stalls.
+    pub const NARROW_TROUBLE: usize = 13;
+}
+
+const _: () = assert!(offset_of!(Counters, loss_episode_us) == Counters::WIDE * 8);
+const _: () = assert!(offset_of!(Counters, rtt_samples) == (Counters::WIDE + Counters::WIDE_TROUBLE) * 8);
+const _: () =
+    assert!(offset_of!(Counters, retrans_fast) == offset_of!(Counters, rtt_samples) + Counters::NARROW * 4);
+const _: () =
+    assert!(size_of::<Counters>() == offset_of!(Counters, retrans_fast) + Counters::NARROW_TROUBLE * 4);
+
+/// A connection, as it ends, as it is, or as it grew. Crosses the border alone while [`NearHistogram`] holds its round
+/// trips, and as the beginning of a [`FlowRecord`] otherwise.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct FlowRecord {
+pub struct FlowHead {
     /// [`crate::ABI_VERSION`].
     pub abi: u16,
     /// One of [`kind`].
@@ -207,8 +251,34 @@ pub struct FlowRecord {
     pub pad2: u32,
     /// Totals or differences, by `kind`.
     pub counters: Counters,
+    /// Round-trip samples; empty where the record has all buckets.
+    pub near: NearHistogram,
+    /// Explicit padding, 0.
+    pub pad3: u32,
+}
+
+/// A connection with its round trips by bucket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct FlowRecord {
+    /// All but the histogram; [`FlowRecord`] dereferences to it.
+    pub head: FlowHead,
     /// Round-trip samples by bucket ([`crate::histogram`]); totals or differences, by `kind`.
     pub rtt_histogram: [u32; BUCKETS],
+}
+
+impl core::ops::Deref for FlowRecord {
+    type Target = FlowHead;
+
+    fn deref(&self) -> &FlowHead {
+        &self.head
+    }
+}
+
+impl core::ops::DerefMut for FlowRecord {
+    fn deref_mut(&mut self) -> &mut FlowHead {
+        &mut self.head
+    }
 }
 
 /// A SYN-ACK that was sent again, for a request that may never become a connection.
@@ -239,8 +309,8 @@ pub struct SynackRecord {
     pub pad2: u16,
 }
 
-const _: () = assert!(size_of::<Counters>() == 144);
-const _: () = assert!(size_of::<FlowRecord>() == 584);
+const _: () = assert!(size_of::<FlowHead>() == 400);
+const _: () = assert!(size_of::<FlowRecord>() == 656);
 const _: () = assert!(size_of::<SynackRecord>() == 56);
 
 /// What the programs could not do, counted per CPU in the map `LOSSES` under these indices.
@@ -261,11 +331,15 @@ pub enum Loss {
     CallbacksRefused = 5,
     /// A round trip took place and the kernel told no sample (before 6.10, without SACK).
     RttUnknown = 6,
+    /// The kernel refused storage for what went wrong in a connection: its causes are not known.
+    TroubleRefused = 7,
+    /// The kernel refused storage for a wide histogram: a round trip is in the sums and not in the histogram.
+    HistogramRefused = 8,
 }
 
 impl Loss {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::RingFullClosed,
         Self::RingFullIncrement,
         Self::RingFullSynack,
@@ -273,6 +347,8 @@ impl Loss {
         Self::AccountedRefused,
         Self::CallbacksRefused,
         Self::RttUnknown,
+        Self::TroubleRefused,
+        Self::HistogramRefused,
     ];
 
     /// Value of the label `reason`.
@@ -286,17 +362,20 @@ impl Loss {
             Self::AccountedRefused => "accounted_refused",
             Self::CallbacksRefused => "callbacks_refused",
             Self::RttUnknown => "rtt_unknown",
+            Self::TroubleRefused => "trouble_refused",
+            Self::HistogramRefused => "histogram_refused",
         }
     }
 }
 
-/// A record as it was received.
+/// A record as it was received, its round trips by bucket however they came.
 #[derive(Clone, Copy, Debug)]
-pub enum Record<'a> {
+#[expect(clippy::large_enum_variant, reason = "repeated SYN-ACKs are rare, and none is kept")]
+pub enum Record {
     /// A connection.
-    Flow(&'a FlowRecord),
+    Flow(FlowRecord),
     /// A repeated SYN-ACK.
-    Synack(&'a SynackRecord),
+    Synack(SynackRecord),
 }
 
 /// Why bytes are not a record.
@@ -316,16 +395,52 @@ pub enum Malformed {
 ///
 /// # Errors
 /// [`Malformed`]; nothing is guessed and nothing panics.
-pub fn decode(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
+pub fn decode(bytes: &[u8]) -> Result<Record, Malformed> {
     let &[a, b, kind, ..] = bytes else { return Err(Malformed::Length) };
     if u16::from_ne_bytes([a, b]) != crate::ABI_VERSION {
         return Err(Malformed::Abi);
     }
+    if length(bytes).is_none_or(|length| length != bytes.len()) {
+        return Err(if kind > kind::SYNACK || kind == 0 { Malformed::Kind } else { Malformed::Length });
+    }
     match kind {
-        kind::CLOSED | kind::LIVE | kind::INCREMENT => view(bytes).map(Record::Flow),
-        kind::SYNACK => view(bytes).map(Record::Synack),
+        kind::CLOSED | kind::LIVE | kind::INCREMENT if bytes.len() == size_of::<FlowHead>() => {
+            let mut head: FlowHead = *view(bytes)?;
+            let rtt_histogram = head.near.spread();
+            head.near = NearHistogram::default();
+            Ok(Record::Flow(FlowRecord { head, rtt_histogram }))
+        }
+        kind::CLOSED | kind::LIVE | kind::INCREMENT => {
+            let mut record: FlowRecord = *view(bytes)?;
+            record.near = NearHistogram::default();
+            Ok(Record::Flow(record))
+        }
+        kind::SYNACK => Ok(Record::Synack(*view(bytes)?)),
         _ => Err(Malformed::Kind),
     }
+}
+
+/// Length of the record that the bytes begin with; `None` when they are too few to tell, or of no kind.
+#[must_use]
+pub fn length(bytes: &[u8]) -> Option<usize> {
+    let &[_, _, kind, _, a, b, c, d, ..] = bytes else { return None };
+    match kind {
+        kind::CLOSED | kind::LIVE | kind::INCREMENT if u32::from_ne_bytes([a, b, c, d]) & flag::WIDE != 0 => {
+            Some(size_of::<FlowRecord>())
+        }
+        kind::CLOSED | kind::LIVE | kind::INCREMENT => Some(size_of::<FlowHead>()),
+        kind::SYNACK => Some(size_of::<SynackRecord>()),
+        _ => None,
+    }
+}
+
+/// The whole records that the bytes begin with, one after the other.
+pub fn whole(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    core::iter::from_fn(move || {
+        let (record, rest) = bytes.split_at_checked(length(bytes)?)?;
+        bytes = rest;
+        Some(record)
+    })
 }
 
 fn view<T: AnyBitPattern + NoUninit>(bytes: &[u8]) -> Result<&T, Malformed> {
@@ -337,21 +452,59 @@ fn view<T: AnyBitPattern + NoUninit>(bytes: &[u8]) -> Result<&T, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use std::vec::Vec;
+
     use super::*;
+    use crate::histogram::bucket_of;
 
     fn flow() -> FlowRecord {
-        FlowRecord { abi: crate::ABI_VERSION, kind: kind::CLOSED, ..Zeroable::zeroed() }
+        {
+            let mut record = FlowRecord::zeroed();
+            record.abi = crate::ABI_VERSION;
+            record.kind = kind::CLOSED;
+            record
+        }
     }
 
     #[test]
     fn a_record_survives_the_border() {
-        let record = flow();
-        assert!(matches!(decode(bytemuck::bytes_of(&record)), Ok(Record::Flow(r)) if *r == record));
+        let mut record = flow();
+        record.flags = flag::WIDE;
+        record.rtt_histogram[63] = 1;
+        assert!(matches!(decode(bytemuck::bytes_of(&record)), Ok(Record::Flow(r)) if r == record));
+    }
+
+    #[test]
+    fn records_of_several_lengths_are_taken_apart() {
+        let (mut wide, near) = (flow(), flow().head);
+        wide.flags = flag::WIDE;
+        let mut bytes = bytemuck::bytes_of(&near).to_vec();
+        bytes.extend_from_slice(bytemuck::bytes_of(&wide));
+        bytes.extend_from_slice(&bytemuck::bytes_of(&near)[..300]);
+        let lengths: Vec<usize> = whole(&bytes).map(<[u8]>::len).collect();
+        assert_eq!(lengths, [400, 656]);
+    }
+
+    #[test]
+    fn near_round_trips_come_out_where_they_were_taken() {
+        let mut record = flow();
+        for us in [20_000, 20_000, 40_000] {
+            let bucket = bucket_of(us);
+            let is_first = record.counters.rtt_samples == 0;
+            assert!(record.near.add(bucket as u32, is_first));
+            record.counters.rtt_samples += 1;
+        }
+        let Ok(Record::Flow(got)) = decode(bytemuck::bytes_of(&record.head)) else { panic!("not a flow") };
+        assert_eq!(got.rtt_histogram[bucket_of(20_000)], 2);
+        assert_eq!(got.rtt_histogram[bucket_of(40_000)], 1);
+        assert_eq!(got.rtt_histogram.iter().sum::<u32>(), 3);
     }
 
     #[test]
     fn broken_bytes_are_refused_by_reason() {
-        let mut record = flow();
+        let mut record = flow().head;
         let whole = bytemuck::bytes_of(&record);
         assert!(matches!(decode(&whole[..whole.len() - 8]), Err(Malformed::Length)));
         assert!(matches!(decode(&[]), Err(Malformed::Length)));

@@ -36,6 +36,20 @@ pub mod ca_state {
     pub const LOSS: u8 = 4;
 }
 
+/// Tick of the echoed timestamps, µs (TCP_TS_HZ; a route with `tcp_usec_ts`, Linux 6.7, is finer).
+///
+/// Where retransmitted data is acknowledged, or only what was SACKed before, the kernel measures by the echoed timestamp
+/// (tcp_ack_update_rtt): the difference of two clocks that were both rounded down, less than a tick too low or too high.
+/// Every other sample is in µs, and a multiple of the tick only by chance, one time in a thousand.
+pub const ECHO_TICK_US: u32 = 1000;
+
+/// Whether a round trip was timed in µs, and not by the echoed timestamp.
+#[must_use]
+#[inline(always)]
+pub const fn is_timed_in_us(rtt_us: u32) -> bool {
+    !rtt_us.is_multiple_of(ECHO_TICK_US)
+}
+
 /// `icsk_pending` while a tail loss probe is being sent (ICSK_TIME_LOSS_PROBE, include/net/inet_connection_sock.h).
 pub const TIMER_LOSS_PROBE: u8 = 5;
 
@@ -54,6 +68,53 @@ pub enum Cause {
     Synack,
     /// For a reason that the socket's state does not tell.
     Other,
+}
+
+impl Cause {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [Self::Fast, Self::Rto, Self::Tlp, Self::Syn, Self::Synack, Self::Other];
+
+    /// What stands in the place of a cause where nobody looked: before the probe could see causes.
+    pub const UNATTRIBUTED: &str = "unattributed";
+
+    /// Its name in fields and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Rto => "rto",
+            Self::Tlp => "tlp",
+            Self::Syn => "syn",
+            Self::Synack => "synack",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Why a connection with data outstanding stood still. Each stall has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StallCause {
+    /// A retransmission timeout fired in it.
+    Rto,
+    /// The peer's window was closed.
+    ZeroWindow,
+    /// Neither.
+    Other,
+}
+
+impl StallCause {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Rto, Self::ZeroWindow, Self::Other];
+
+    /// Its name in fields and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rto => "rto",
+            Self::ZeroWindow => "zero_window",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// The cause of a retransmission, from the socket's state at that moment.
@@ -82,6 +143,17 @@ pub const fn cause_of(state: u8, ca_state: u8, pending: u8, loss_by_timer: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_indices() {
+        for (index, cause) in Cause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, index);
+            assert_ne!(cause.as_str(), Cause::UNATTRIBUTED);
+        }
+        for (index, cause) in StallCause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, index);
+        }
+    }
 
     #[test]
     fn a_recovery_outranks_the_armed_probe_timer() {

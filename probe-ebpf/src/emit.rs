@@ -10,16 +10,17 @@ use aya_ebpf::{
 };
 use probe_common::{
     ABI_VERSION,
-    histogram::BUCKETS,
-    record::{Counters, FlowRecord, Loss, flag, kind},
+    histogram::{BUCKETS, NearHistogram},
+    record::{Counters, FlowHead, FlowRecord, Loss, flag, kind},
     tcp::state,
 };
 
 use crate::{
+    difference,
     kernel::{TcpSock, storage_get},
     maps::{ACCOUNTED, RECORDS, count},
-    probes::episode,
-    state::{Accounted, FlowState},
+    probes::{episode, stall},
+    state::{Accounted, FlowState, STALL_OTHER, STALL_RTO, STALL_ZERO_WINDOW, Trouble},
 };
 
 /// Unread bytes from which on every record wakes the reader; the user side sets it to a part of the ring's size.
@@ -44,37 +45,51 @@ pub(crate) fn close(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
         return;
     }
     flow.flags |= flag::FINISHED;
-    episode::end(tp, flow, false);
+    stall::catch_up(tp, flow, true);
+    if let Some(trouble) = flow.trouble(tp.as_ptr()) {
+        episode::end(tp, trouble, false);
+    }
     if reset_by_us(tp, flow, last_state) {
         flow.flags |= flag::RESET_OURS;
     }
-    let mut totals = counters(tp, flow);
-    if flow.flags & (flag::ACCOUNTED | flag::ADOPTED) != 0 {
-        match storage_get(&ACCOUNTED, tp.as_ptr()) {
-            Some(accounted) => {
-                if flow.flags & flag::FROM_DESTROY != 0 && totals.segs_in < accounted.counters.segs_in {
-                    // tcp_disconnect came first and zeroed them; the last sweep's are all that is left.
-                    totals = accounted.counters;
-                    flow.flags |= flag::WIPED;
-                }
-                last_increment(tp, flow, last_state, &totals, accounted);
-            }
-            None => count(Loss::AccountedRefused),
-        }
-        flow.flags |= flag::ACCOUNTED;
-    } else {
+    if flow.flags & (flag::ACCOUNTED | flag::ADOPTED) == 0 {
         flow.flags |= flag::OPENED;
+    } else {
+        last_increment(tp, flow, last_state);
+        flow.flags |= flag::ACCOUNTED;
     }
-    let Some(mut entry) = RECORDS.reserve(0) else {
-        count(Loss::RingFullClosed);
-        return;
+    let sent = match flow.wide(tp.as_ptr()) {
+        None => send(|head: &mut FlowHead| closed(head, tp, flow, last_state)),
+        Some(wide) => send(|record: &mut FlowRecord| {
+            closed(&mut record.head, tp, flow, last_state);
+            for i in 0..BUCKETS {
+                record.rtt_histogram[i] = wide.counts[i];
+            }
+        }),
     };
-    // SAFETY: the entry is memory for one record, and `fill` with the two lines after it writes all of it.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    fill(record, tp, flow, kind::CLOSED, last_state);
-    record.counters = totals;
-    copy_histogram(&mut record.rtt_histogram, &flow.rtt_histogram);
+    if !sent {
+        count(Loss::RingFullClosed);
+    }
+}
+
+/// Has a record of that kind filled in the ring buffer; false when there is no room.
+#[inline(always)]
+fn send<T: 'static>(fill: impl FnOnce(&mut T)) -> bool {
+    let Some(mut entry) = RECORDS.reserve_untyped::<T>(0) else { return false };
+    // SAFETY: the entry is memory for one record, all integers, and `fill` writes all of it.
+    fill(unsafe { &mut *entry.as_mut_ptr() });
     entry.submit(wake_up());
+    true
+}
+
+#[inline(always)]
+fn closed(head: &mut FlowHead, tp: TcpSock, flow: &FlowState, last_state: u8) {
+    fill(head, tp, flow, kind::CLOSED, last_state);
+    if flow.flags & flag::WIPED != 0
+        && let Some(accounted) = storage_get(&ACCOUNTED, tp.as_ptr())
+    {
+        difference::add(&mut head.counters, accounted, flow.trouble(tp.as_ptr()).as_deref());
+    }
 }
 
 /// Data that comes after the application has closed the socket is answered with a reset, and the kernel sets the same error
@@ -86,45 +101,55 @@ fn reset_by_us(tp: TcpSock, flow: &FlowState, last_state: u8) -> bool {
         && tp.data_segs_in() != flow.data_in_at_close
 }
 
-#[inline(always)]
-fn last_increment(tp: TcpSock, flow: &FlowState, last_state: u8, totals: &Counters, accounted: &Accounted) {
-    let Some(mut entry) = RECORDS.reserve(0) else {
-        count(Loss::RingFullIncrement);
+/// Hands out what was added since the last sweep.
+#[inline(never)]
+fn last_increment(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
+    let Some(accounted) = storage_get(&ACCOUNTED, tp.as_ptr()) else {
+        count(Loss::AccountedRefused);
         return;
     };
-    // SAFETY: as in `close`.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    increment(record, tp, flow, last_state, totals, accounted);
-    entry.submit(wake_up());
+    if flow.flags & flag::FROM_DESTROY != 0 && tp.activity().1 < accounted.segs_in() {
+        // tcp_disconnect came first and zeroed the socket's counters; the last sweep's are all that is left.
+        flow.flags |= flag::WIPED;
+    }
+    let sent = match flow.wide(tp.as_ptr()) {
+        None => send(|head: &mut FlowHead| increment(head, tp, flow, last_state, accounted)),
+        Some(wide) => send(|record: &mut FlowRecord| {
+            increment(&mut record.head, tp, flow, last_state, accounted);
+            difference::buckets(&mut record.rtt_histogram, wide);
+        }),
+    };
+    if !sent {
+        count(Loss::RingFullIncrement);
+    }
 }
 
 /// What was added since the last accounting. The first one of a connection says that it was opened.
 #[inline(always)]
 pub(crate) fn increment(
-    record: &mut FlowRecord,
+    head: &mut FlowHead,
     tp: TcpSock,
     flow: &FlowState,
     tcp_state: u8,
-    totals: &Counters,
     accounted: &Accounted,
 ) {
-    fill(record, tp, flow, kind::INCREMENT, tcp_state);
+    fill(head, tp, flow, kind::INCREMENT, tcp_state);
     if flow.flags & flag::ACCOUNTED == 0 {
-        record.flags |= flag::OPENED;
+        head.flags |= flag::OPENED;
     }
-    record.counters = difference(totals, &accounted.counters);
-    for i in 0..BUCKETS {
-        record.rtt_histogram[i] = flow.rtt_histogram[i].wrapping_sub(accounted.rtt_histogram[i]);
+    if flow.flags & flag::WIPED == 0 {
+        difference::subtract(&mut head.counters, accounted, flow.trouble(tp.as_ptr()).as_deref());
     }
+    difference::near(&mut head.near, accounted);
 }
 
-/// Everything of a record but its counters and histogram.
+/// All of a record but the buckets of a wide histogram.
 #[inline(always)]
-pub(crate) fn fill(record: &mut FlowRecord, tp: TcpSock, flow: &FlowState, kind: u8, tcp_state: u8) {
+pub(crate) fn fill(record: &mut FlowHead, tp: TcpSock, flow: &FlowState, kind: u8, tcp_state: u8) {
     record.abi = ABI_VERSION;
     record.kind = kind;
     record.role = flow.role as u8;
-    record.flags = flow.flags & !(flag::FINISHED | flag::LOSS_BY_TIMER);
+    record.flags = flow.flags & !flag::PRIVATE;
     record.cookie = flow.cookie;
     record.opened_ns = flow.opened_ns;
     // SAFETY: no argument, no effect.
@@ -133,78 +158,77 @@ pub(crate) fn fill(record: &mut FlowRecord, tp: TcpSock, flow: &FlowState, kind:
     record.state = tcp_state;
     record.pad = 0;
     record.pad2 = 0;
+    record.pad3 = 0;
+    copy_near(&mut record.near, &flow.near);
     record.handshake_rtt_us = flow.handshake_rtt_us;
     record.own_min_rtt_us = flow.own_min_rtt_us;
     record.rtt_max_us = flow.rtt_max_us;
-    record.loss_episode_max_us = flow.loss_episode_max_us;
     tp.describe(record);
+    if flow.flags & flag::WIPED != 0 {
+        clear(&mut record.counters);
+        record.loss_episode_max_us = 0;
+        return;
+    }
+    let trouble = flow.trouble(tp.as_ptr());
+    record.loss_episode_max_us = trouble.as_ref().map_or(0, |trouble| trouble.loss_episode_max_us);
+    counters(tp, flow, trouble.as_deref(), &mut record.counters);
 }
 
 /// The kernel's counters and ours, as they stand.
 #[inline(always)]
-pub(crate) fn counters(tp: TcpSock, flow: &FlowState) -> Counters {
-    let mut c = Counters {
-        bytes_sent: 0,
-        bytes_acked: 0,
-        bytes_received: 0,
-        bytes_retrans: 0,
-        rtt_sum_us: flow.rtt_sum_us,
-        loss_episode_us: flow.loss_episode_us,
-        rtt_samples: flow.rtt_samples,
-        segs_out: 0,
-        data_segs_out: 0,
-        segs_in: 0,
-        data_segs_in: 0,
-        retrans_segs: 0,
-        retrans_fast: flow.retrans_fast,
-        retrans_rto: flow.retrans_rto,
-        retrans_tlp: flow.retrans_tlp,
-        retrans_syn: flow.retrans_syn,
-        retrans_synack: flow.retrans_synack,
-        retrans_other: flow.retrans_other,
-        retrans_failed_segs: flow.retrans_failed_segs,
-        spurious_segs: 0,
-        rto_count: flow.rto_count,
-        ce_delivered_segs: 0,
-        ooo_segs_in: 0,
-        busy_jiffies: 0,
-        rwnd_limited_jiffies: 0,
-        sndbuf_limited_jiffies: 0,
-        loss_episodes: flow.loss_episodes,
-        undone_episodes: flow.undone_episodes,
-        needless_segs: 0,
-        pad: 0,
-    };
-    tp.kernel_counters(&mut c);
-    c.busy_jiffies = c.busy_jiffies.wrapping_sub(flow.busy_before);
-    c.rwnd_limited_jiffies = c.rwnd_limited_jiffies.wrapping_sub(flow.rwnd_before);
-    c.sndbuf_limited_jiffies = c.sndbuf_limited_jiffies.wrapping_sub(flow.sndbuf_before);
-    c.needless_segs = episode::needless(flow, c.spurious_segs).min(c.retrans_segs);
-    c
-}
-
-macro_rules! subtract {
-    ($a:ident, $b:ident: $($field:ident)*) => {
-        Counters { $($field: $a.$field.wrapping_sub($b.$field),)* }
-    };
+pub(crate) fn counters(tp: TcpSock, flow: &FlowState, trouble: Option<&Trouble>, into: &mut Counters) {
+    clear(into);
+    tp.kernel_counters(into);
+    into.rtt_sum_us = flow.rtt_sum_us;
+    into.rtt_samples = flow.rtt_samples;
+    into.busy_jiffies = into.busy_jiffies.wrapping_sub(flow.busy_before);
+    into.rwnd_limited_jiffies = into.rwnd_limited_jiffies.wrapping_sub(flow.rwnd_before);
+    into.sndbuf_limited_jiffies = into.sndbuf_limited_jiffies.wrapping_sub(flow.sndbuf_before);
+    into.needless_segs = into.spurious_segs;
+    if let Some(trouble) = trouble {
+        add_trouble(into, trouble);
+    }
+    into.needless_segs = into.needless_segs.min(into.retrans_segs);
 }
 
 #[inline(always)]
-fn difference(a: &Counters, b: &Counters) -> Counters {
-    subtract!(a, b:
-        bytes_sent bytes_acked bytes_received bytes_retrans rtt_sum_us rtt_samples segs_out data_segs_out segs_in
-        data_segs_in retrans_segs retrans_fast retrans_rto retrans_tlp retrans_syn retrans_synack retrans_other
-        retrans_failed_segs spurious_segs rto_count ce_delivered_segs ooo_segs_in busy_jiffies
-        rwnd_limited_jiffies sndbuf_limited_jiffies loss_episode_us loss_episodes undone_episodes needless_segs pad)
+fn add_trouble(c: &mut Counters, trouble: &Trouble) {
+    c.loss_episode_us = trouble.loss_episode_us;
+    c.stall_rto_us = trouble.stall_us[STALL_RTO as usize];
+    c.stall_zero_window_us = trouble.stall_us[STALL_ZERO_WINDOW as usize];
+    c.stall_other_us = trouble.stall_us[STALL_OTHER as usize];
+    c.retrans_fast = trouble.retrans_fast;
+    c.retrans_rto = trouble.retrans_rto;
+    c.retrans_tlp = trouble.retrans_tlp;
+    c.retrans_syn = trouble.retrans_syn;
+    c.retrans_synack = trouble.retrans_synack;
+    c.retrans_other = trouble.retrans_other;
+    c.retrans_failed_segs = trouble.retrans_failed_segs;
+    c.rto_count = trouble.rto_count;
+    c.loss_episodes = trouble.loss_episodes;
+    c.undone_episodes = trouble.undone_episodes;
+    c.stalls_rto = trouble.stalls[STALL_RTO as usize];
+    c.stalls_zero_window = trouble.stalls[STALL_ZERO_WINDOW as usize];
+    c.stalls_other = trouble.stalls[STALL_OTHER as usize];
+    c.needless_segs = episode::needless(trouble, c.spurious_segs);
+}
+
+/// Zeroes them, by words.
+#[inline(always)]
+fn clear(counters: &mut Counters) {
+    let words = core::ptr::from_mut(counters).cast::<u64>();
+    for i in 0..size_of::<Counters>() / 8 {
+        // SAFETY: the counters are that many u64, all of them integers; volatile keeps the compiler from calling memset.
+        unsafe { core::ptr::write_volatile(words.wrapping_add(i), 0) };
+    }
 }
 
 /// Copies a histogram by words: a call of memcpy would go byte by byte here.
 #[inline(always)]
-pub(crate) fn copy_histogram(to: &mut [u32; BUCKETS], from: &[u32; BUCKETS]) {
-    let to = to.as_mut_ptr().cast::<u64>();
-    let from = from.as_ptr().cast::<u64>();
-    for i in 0..BUCKETS / 2 {
-        // SAFETY: both are 256 bytes on 8-byte boundaries; volatile keeps the compiler from calling memcpy.
+fn copy_near(to: &mut NearHistogram, from: &NearHistogram) {
+    let (to, from) = (core::ptr::from_mut(to).cast::<u32>(), core::ptr::from_ref(from).cast::<u32>());
+    for i in 0..size_of::<NearHistogram>() / 4 {
+        // SAFETY: both are that many u32; volatile keeps the compiler from calling memcpy.
         unsafe {
             core::ptr::write_volatile(to.wrapping_add(i), core::ptr::read_volatile(from.wrapping_add(i)));
         };

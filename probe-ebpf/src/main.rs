@@ -5,6 +5,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod difference;
 mod emit;
 mod kernel;
 mod maps;

@@ -6,13 +6,21 @@ use aya_ebpf::{
     btf_maps::{Array, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
-use probe_common::record::{FlowRecord, Loss};
+use probe_common::record::{FlowHead, FlowRecord, Loss};
 
-use crate::state::{Accounted, FlowState};
+use crate::state::{Accounted, FlowState, Trouble, WideHistogram};
 
 /// What is known of each connection; freed by the kernel with its socket.
 #[btf_map]
 pub(crate) static STATES: SkStorage<FlowState> = SkStorage::new();
+
+/// What went wrong in those connections where something did.
+#[btf_map]
+pub(crate) static TROUBLES: SkStorage<Trouble> = SkStorage::new();
+
+/// Round trips of those connections where they lie too far apart for the small histogram.
+#[btf_map]
+pub(crate) static WIDES: SkStorage<WideHistogram> = SkStorage::new();
 
 /// What the daemon has accounted of each connection that outlived a sweep.
 #[btf_map]
@@ -20,7 +28,7 @@ pub(crate) static ACCOUNTED: SkStorage<Accounted> = SkStorage::new();
 
 /// Records of connections that ended, and of repeated SYN-ACKs. The user side sets the size.
 #[btf_map]
-pub(crate) static RECORDS: RingBuf<FlowRecord, { 1 << 23 }> = RingBuf::new();
+pub(crate) static RECORDS: RingBuf<FlowHead, { 1 << 23 }> = RingBuf::new();
 
 /// What could not be done, by [`Loss`].
 #[btf_map]

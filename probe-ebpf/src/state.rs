@@ -1,8 +1,19 @@
 //! What the programs know of one connection, kept in the socket's local storage.
 //!
-//! 408 bytes and the kernel's 64 for the element fit its 512-byte slab class.
+//! Every connection has a [`FlowState`], and an [`Accounted`] once a sweep found it: with the kernel's 64 bytes for the
+//! element each fits its 192-byte slab class. What few connections need is made when they do: [`Trouble`], [`WideHistogram`].
 
-use probe_common::{histogram::BUCKETS, record::Counters};
+use core::{ffi::c_void, mem::offset_of};
+
+use probe_common::{
+    histogram::{BUCKETS, NEAR, NearHistogram},
+    record::{Counters, Loss, flag},
+};
+
+use crate::{
+    kernel::{storage_create, storage_get},
+    maps::{ACCOUNTED, TROUBLES, WIDES, count},
+};
 
 /// A connection's state; all zero when the kernel makes it.
 #[repr(C)]
@@ -14,10 +25,6 @@ pub(crate) struct FlowState {
     pub(crate) opened_ns: u64,
     /// Sum of the round-trip samples, µs.
     pub(crate) rtt_sum_us: u64,
-    /// Time in loss episodes that ended, µs.
-    pub(crate) loss_episode_us: u64,
-    /// CLOCK_MONOTONIC when the present loss episode began, ns; 0 outside one.
-    pub(crate) episode_began_ns: u64,
     /// Bits of `record::flag`.
     pub(crate) flags: u32,
     /// How often the socket was connected before.
@@ -30,6 +37,56 @@ pub(crate) struct FlowState {
     pub(crate) own_min_rtt_us: u32,
     pub(crate) rtt_max_us: u32,
     pub(crate) rtt_samples: u32,
+    /// Segments with payload received when the application closed the socket.
+    pub(crate) data_in_at_close: u32,
+    /// What the socket's clocks showed before this connection, jiffies: they outlive a disconnect.
+    pub(crate) busy_before: u32,
+    pub(crate) rwnd_before: u32,
+    pub(crate) sndbuf_before: u32,
+    /// What the clock of the peer's window showed when it was last looked at, jiffies.
+    pub(crate) rwnd_seen: u32,
+    /// Round trips by bucket, until `flag::WIDE` says that they are in a [`WideHistogram`].
+    pub(crate) near: NearHistogram,
+    /// Explicit padding, 0.
+    pub(crate) pad: u32,
+}
+
+/// All buckets of a connection.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct WideHistogram {
+    /// Samples.
+    pub(crate) counts: [u32; BUCKETS],
+    /// … of these handed out as increments.
+    pub(crate) accounted: [u32; BUCKETS],
+}
+
+/// What went wrong in a connection; all zero when the kernel makes it, with the first retransmission or stall.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Trouble {
+    /// Time in loss episodes that ended, µs.
+    pub(crate) loss_episode_us: u64,
+    /// CLOCK_MONOTONIC when the present loss episode began, ns; 0 outside one.
+    pub(crate) episode_began_ns: u64,
+    /// What was handed out as increments of the counters that are of losses and stalls: of the u64.
+    pub(crate) accounted_wide: [u64; Counters::WIDE_TROUBLE],
+    /// Time in stalls by kind, µs.
+    pub(crate) stall_us: [u64; STALL_KINDS],
+    /// CLOCK_MONOTONIC when what may become a stall began, ns; 0 outside one.
+    pub(crate) stall_began_ns: u64,
+    /// When `snd_una` was last seen unmoved, ns.
+    pub(crate) stall_seen_ns: u64,
+    /// Up to when its time was added, ns; 0 while it is not counted as a stall.
+    pub(crate) stall_added_ns: u64,
+    /// `snd_una` in it.
+    pub(crate) stall_una: u32,
+    /// How long it must be to count, µs.
+    pub(crate) stall_threshold_us: u32,
+    /// Which kind it would be.
+    pub(crate) stall_kind: u32,
+    /// Stalls by kind.
+    pub(crate) stalls: [u32; STALL_KINDS],
     pub(crate) retrans_fast: u32,
     pub(crate) retrans_rto: u32,
     pub(crate) retrans_tlp: u32,
@@ -52,23 +109,128 @@ pub(crate) struct FlowState {
     pub(crate) episode_retrans_before: u32,
     /// 1 while the present episode can be taken back.
     pub(crate) episode_undoable: u32,
-    /// Segments with payload received when the application closed the socket.
-    pub(crate) data_in_at_close: u32,
-    /// What the socket's clocks showed before this connection, jiffies: they outlive a disconnect.
-    pub(crate) busy_before: u32,
-    pub(crate) rwnd_before: u32,
-    pub(crate) sndbuf_before: u32,
-    pub(crate) rtt_histogram: [u32; BUCKETS],
+    /// … of the u32.
+    pub(crate) accounted_narrow: [u32; Counters::NARROW_TROUBLE],
 }
 
-/// What was handed out as increments so far, or stood there when the connection was adopted.
+/// Kinds of stalls, as indices.
+pub(crate) const STALL_KINDS: usize = 3;
+pub(crate) const STALL_RTO: u32 = 0;
+pub(crate) const STALL_ZERO_WINDOW: u32 = 1;
+pub(crate) const STALL_OTHER: u32 = 2;
+
+/// What was handed out as increments so far, or stood there when the connection was adopted, of the counters that every
+/// connection moves; those of losses and stalls are in its [`Trouble`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Accounted {
-    pub(crate) counters: Counters,
-    pub(crate) rtt_histogram: [u32; BUCKETS],
+    pub(crate) wide: [u64; Counters::WIDE],
+    pub(crate) narrow: [u32; Counters::NARROW],
+    /// Like `FlowState::near`, with the same first bucket.
+    pub(crate) near: [u16; NEAR],
+    /// Explicit padding, 0.
+    pub(crate) pad: u32,
 }
 
-const _: () = assert!(size_of::<FlowState>() == 408);
-const _: () = assert!(size_of::<FlowState>() <= 512 - 64);
-const _: () = assert!(size_of::<Accounted>() <= 512 - 64);
+const _: () = assert!(size_of::<FlowState>() == 112);
+const _: () = assert!(size_of::<Accounted>() == 128);
+const _: () = assert!(size_of::<Trouble>() == 240);
+// The kernel's slab classes, less its 64 bytes for the element.
+const _: () = assert!(size_of::<FlowState>() <= 192 - 64);
+const _: () = assert!(size_of::<Accounted>() <= 192 - 64);
+const _: () = assert!(size_of::<Trouble>() <= 512 - 64);
+
+impl Accounted {
+    /// Segments received.
+    #[inline(always)]
+    pub(crate) fn segs_in(&self) -> u32 {
+        self.narrow[SEGS_IN]
+    }
+
+    /// Segments sent and received: either grows with whatever else does.
+    #[inline(always)]
+    pub(crate) fn activity(&self) -> (u32, u32) {
+        (self.narrow[SEGS_OUT], self.narrow[SEGS_IN])
+    }
+
+    /// Segments sent again.
+    #[inline(always)]
+    pub(crate) fn retrans_segs(&self) -> u32 {
+        self.narrow[RETRANS_SEGS]
+    }
+}
+
+const SEGS_OUT: usize = place_of(offset_of!(Counters, segs_out));
+const SEGS_IN: usize = place_of(offset_of!(Counters, segs_in));
+const RETRANS_SEGS: usize = place_of(offset_of!(Counters, retrans_segs));
+
+/// Index among the narrow counters.
+const fn place_of(offset: usize) -> usize {
+    (offset - offset_of!(Counters, rtt_samples)) / 4
+}
+
+impl FlowState {
+    /// What went wrong so far, if anything did.
+    #[inline(always)]
+    pub(crate) fn trouble(&self, sk: *const c_void) -> Option<&'static mut Trouble> {
+        if self.flags & flag::TROUBLED == 0 {
+            return None;
+        }
+        storage_get(&TROUBLES, sk)
+    }
+
+    /// The same, made if there is none; `None` when the kernel refuses the memory, which is counted.
+    #[inline(always)]
+    pub(crate) fn in_trouble(&mut self, sk: *const c_void) -> Option<&'static mut Trouble> {
+        let trouble = storage_create(&TROUBLES, sk);
+        if trouble.is_some() {
+            self.flags |= flag::TROUBLED;
+        } else {
+            count(Loss::TroubleRefused);
+        }
+        trouble
+    }
+
+    /// Counts a round trip of that bucket.
+    #[inline(always)]
+    pub(crate) fn count_round_trip(&mut self, sk: *const c_void, bucket: usize) {
+        if self.flags & flag::WIDE == 0 {
+            if self.near.add(bucket as u32, self.rtt_samples == 0) {
+                return;
+            }
+            self.widen(sk);
+        }
+        if let Some(wide) = self.wide(sk) {
+            let count = &mut wide.counts[bucket & (BUCKETS - 1)];
+            *count = count.wrapping_add(1);
+        }
+    }
+
+    /// All buckets, if the connection has them.
+    #[inline(always)]
+    pub(crate) fn wide(&self, sk: *const c_void) -> Option<&'static mut WideHistogram> {
+        if self.flags & flag::WIDE == 0 {
+            return None;
+        }
+        storage_get(&WIDES, sk)
+    }
+
+    /// From now on all buckets are counted, those so far among them.
+    #[inline(never)]
+    fn widen(&mut self, sk: *const c_void) {
+        let Some(wide) = storage_create(&WIDES, sk) else {
+            count(Loss::HistogramRefused);
+            return;
+        };
+        self.flags |= flag::WIDE;
+        let accounted = storage_get(&ACCOUNTED, sk);
+        let first = self.near.first as usize & (BUCKETS - 1);
+        for i in 0..NEAR {
+            let bucket = (first + i) & (BUCKETS - 1);
+            wide.counts[bucket] = u32::from(self.near.counts[i]);
+            if let Some(accounted) = accounted.as_deref() {
+                wide.accounted[bucket] = u32::from(accounted.near[i]);
+            }
+        }
+    }
+}

@@ -12,3 +12,4 @@ pub mod flow;
 pub mod kernel;
 pub mod reconcile;
 pub mod source;
+mod stop;

@@ -3,11 +3,8 @@
 use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context as _, Result};
-use probe_common::record::{FlowRecord, Record, decode, kind};
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{SignalKind, signal},
-};
+use probe_common::record::{FlowRecord, Record, decode, kind, length, whole};
+use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{
     control::{Client, Question, Reply},
@@ -18,11 +15,13 @@ use crate::{
     kernel::{
         btf::Layout,
         cgroup::{Paths, Root},
+        clock,
         hooks::{self, Hook},
         privilege,
         probe::{Probe, Purpose, read_layout, try_all},
         release,
     },
+    stop,
 };
 
 /// How a snapshot ended.
@@ -108,16 +107,14 @@ async fn snapshot_of_daemon(
         |unseen_namespaces, incomplete| SnapshotEnd { unseen_namespaces, incomplete, from_daemon: true };
     let end = loop {
         match client.next().await? {
-            Reply::Record(bytes) if bytes.len() == size_of::<FlowRecord>() => {
-                records.extend_from_slice(bytes);
-            }
+            Reply::Record(bytes) if length(bytes) == Some(bytes.len()) => records.extend_from_slice(bytes),
             Reply::End(e) => break end(e.unseen_namespaces, e.incomplete),
             Reply::Record(_) | Reply::Ready | Reply::Lost(_) => {}
             Reply::Closed => break end(0, Some("the daemon stopped".to_owned())),
         }
     };
     let mut flows = Flows::new(client.context());
-    for bytes in records.chunks_exact(size_of::<FlowRecord>()) {
+    for bytes in whole(&records) {
         if let Some(flow) = flows.of(bytes, kind::LIVE)
             && each(flow).is_break()
         {
@@ -148,9 +145,8 @@ fn own_snapshot(each: &mut dyn FnMut(Flow) -> ControlFlow<()>) -> Result<Snapsho
 /// # Errors
 /// No daemon answers and the probes cannot be loaded.
 pub fn watch(run_dir: &Path, each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
+    let stopped = stop::listen([SignalKind::terminate(), SignalKind::interrupt()], stop::end_anyway)?;
     runtime()?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let watching = async {
             match Client::ask(run_dir, Question::Watch).await? {
                 Some(client) => watch_daemon(client, each).await,
@@ -159,8 +155,8 @@ pub fn watch(run_dir: &Path, each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>
         };
         tokio::select! {
             result = watching => result,
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
+            // An error says that the listener broke down, which is no reason to go on without it.
+            _ = stopped => Ok(()),
         }
     })
 }
@@ -170,7 +166,10 @@ async fn watch_daemon(mut client: Client, each: &mut dyn FnMut(WatchEvent) -> Co
     loop {
         let event = match client.next().await? {
             Reply::Ready => Some(WatchEvent::Ready),
-            Reply::Record(bytes) => flows.of(bytes, kind::CLOSED).map(|f| WatchEvent::Flow(Box::new(f))),
+            Reply::Record(bytes) => {
+                flows.set_clock(clock::wall_offset_ns());
+                flows.of(bytes, kind::CLOSED).map(|f| WatchEvent::Flow(Box::new(f)))
+            }
             Reply::Lost(records) => Some(WatchEvent::Lost { records }),
             Reply::End(_) => None,
             Reply::Closed => anyhow::bail!("the daemon stopped; start it again, or watch without it"),
@@ -192,6 +191,7 @@ async fn own_watch(each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Resul
     let mut lost = 0;
     while going {
         ring.wait().await;
+        flows.set_clock(clock::wall_offset_ns());
         ring.drain(&mut |bytes| {
             if going && let Some(flow) = flows.of(bytes, kind::CLOSED) {
                 going = each(WatchEvent::Flow(Box::new(flow))).is_continue();
@@ -213,13 +213,21 @@ fn runtime() -> Result<Runtime> {
 /// Makes flows of records, with the paths of their cgroups.
 struct Flows {
     context: FlowContext,
+    /// The context's wall offset less this process's own, which is not 0 in another time namespace than the daemon's.
+    skew_ns: i64,
     paths: Option<Paths>,
 }
 
 impl Flows {
     fn new(context: FlowContext) -> Self {
         // Without cgroup v2 the paths are null.
-        Self { context, paths: Root::open().ok().map(Paths::new) }
+        let skew_ns = context.wall_offset_ns.wrapping_sub(clock::wall_offset_ns());
+        Self { context, skew_ns, paths: Root::open().ok().map(Paths::new) }
+    }
+
+    /// From now on times are shown by the wall clock as it is: over days it is slewed, or set.
+    fn set_clock(&mut self, wall_offset_ns: i64) {
+        self.context.wall_offset_ns = wall_offset_ns.wrapping_add(self.skew_ns);
     }
 
     /// The flow, if the record is of this kind.
@@ -234,7 +242,7 @@ impl Flows {
             return None;
         }
         let path = self.paths.as_mut().and_then(|paths| paths.path(record.cgroup_id));
-        Some(flow(record, &self.context, path))
+        Some(flow(&record, &self.context, path))
     }
 }
 
@@ -339,4 +347,32 @@ fn fields(layout: &Layout) -> Vec<CheckItem> {
             .to_owned(),
     };
     layout.fields.iter().map(item).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use probe_common::{
+        fields::FIELD_COUNT,
+        record::{flag::ESTABLISHED, role::CLIENT},
+    };
+
+    use super::*;
+    use crate::aggregate::testing::record;
+
+    #[test]
+    fn a_watch_follows_the_wall_clock() {
+        const HOUR_NS: i64 = 3_600_000_000_000;
+        let mut end = record(kind::CLOSED, CLIENT, ESTABLISHED);
+        end.now_ns = 5_000_000_000;
+        let closed_at = |flows: &mut Flows| {
+            let flow = flows.of(bytemuck::bytes_of(&end.head), kind::CLOSED).unwrap();
+            flow.closed_at.unwrap().as_second()
+        };
+        let context = FlowContext { places: [0; FIELD_COUNT], hz: 250, wall_offset_ns: 0 };
+        let mut flows = Flows { context, skew_ns: HOUR_NS, paths: None };
+        flows.set_clock(0);
+        assert_eq!(closed_at(&mut flows), 3_605);
+        flows.set_clock(20_000_000_000);
+        assert_eq!(closed_at(&mut flows), 3_625);
+    }
 }

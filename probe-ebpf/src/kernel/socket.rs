@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{
 };
 use probe_common::{
     fields::Field,
-    record::{Counters, FlowRecord, SynackRecord},
+    record::{Counters, FlowHead, SynackRecord},
 };
 
 use super::place::{address, read, read_bits};
@@ -17,6 +17,16 @@ const AF_INET: u16 = 2;
 /// SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS (include/uapi/linux/bpf.h).
 const SOL_TCP: i32 = 6;
 const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
+
+/// How long data was outstanding, and what held it up; jiffies.
+pub(crate) struct Limits {
+    /// In all.
+    pub(crate) busy: u32,
+    /// … by the peer's window.
+    pub(crate) rwnd: u32,
+    /// … by our send buffer.
+    pub(crate) sndbuf: u32,
+}
 
 /// A full TCP socket (`struct tcp_sock`).
 #[derive(Clone, Copy)]
@@ -64,6 +74,30 @@ impl TcpSock {
     #[inline(always)]
     pub(crate) fn total_retrans(self) -> u32 {
         self.get(Field::TotalRetrans)
+    }
+
+    /// Start of what is sent and not acknowledged, a sequence number.
+    #[inline(always)]
+    pub(crate) fn snd_una(self) -> u32 {
+        self.get(Field::SndUna)
+    }
+
+    /// What the peer lets us send, bytes.
+    #[inline(always)]
+    pub(crate) fn peer_window(self) -> u32 {
+        self.get(Field::SndWnd)
+    }
+
+    /// CLOCK_MONOTONIC of the last delivery, or of the first segment sent after a pause, ns.
+    #[inline(always)]
+    pub(crate) fn delivered_at_ns(self) -> u64 {
+        self.get::<u64>(Field::DeliveredAt).wrapping_mul(1000)
+    }
+
+    /// When the newest delivered segment was sent, or the first one after a pause, ns.
+    #[inline(always)]
+    pub(crate) fn first_sent_at_ns(self) -> u64 {
+        self.get::<u64>(Field::FirstSentAt).wrapping_mul(1000)
     }
 
     /// Segments with payload received.
@@ -114,6 +148,12 @@ impl TcpSock {
         (self.get(Field::SegsOut), self.get(Field::SegsIn))
     }
 
+    /// Whether all that was written has been sent and acknowledged: nothing can stand still.
+    #[inline(always)]
+    pub(crate) fn is_at_rest(self) -> bool {
+        self.get::<u32>(Field::WriteSeq) == self.snd_una()
+    }
+
     /// The socket's cookie, given now if it had none. For programs whose helper takes a socket, not a context.
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
@@ -153,41 +193,49 @@ impl TcpSock {
         into.spurious_segs = self.get(Field::DsackDups);
         into.ce_delivered_segs = self.get(Field::DeliveredCe);
         into.ooo_segs_in = self.get(Field::RcvOoopack);
-        self.limits(into);
+        let limits = self.limits();
+        into.busy_jiffies = limits.busy;
+        into.rwnd_limited_jiffies = limits.rwnd;
+        into.sndbuf_limited_jiffies = limits.sndbuf;
     }
 
     /// As tcp_get_info_chrono_stats does: three clocks of which at most one runs.
     #[inline(always)]
-    fn limits(self, into: &mut Counters) {
-        let Some(stat) = address(self.0, Field::ChronoStat) else { return };
-        let stat = stat.cast::<u32>();
+    pub(crate) fn limits(self) -> Limits {
+        let running = self.running_clock();
+        let (busy, rwnd, sndbuf) = (self.clock(0, running), self.clock(1, running), self.clock(2, running));
+        Limits { busy: busy.wrapping_add(rwnd).wrapping_add(sndbuf), rwnd, sndbuf }
+    }
+
+    /// Time that the peer's window was what held us up, jiffies.
+    #[inline(always)]
+    pub(crate) fn rwnd_limited_jiffies(self) -> u32 {
+        self.clock(1, self.running_clock())
+    }
+
+    /// Which clock runs, 1 to 3; 0 for none (enum tcp_chrono).
+    #[inline(always)]
+    fn running_clock(self) -> u8 {
+        read_bits(self.0, Field::ChronoType).unwrap_or(0)
+    }
+
+    /// What clock `index` of three shows, jiffies.
+    #[inline(always)]
+    fn clock(self, index: u8, running: u8) -> u32 {
+        let Some(stat) = address(self.0, Field::ChronoStat) else { return 0 };
         // SAFETY: `chrono_stat` is an array of three u32.
-        let (mut busy, mut rwnd, mut sndbuf) = unsafe {
-            (
-                core::ptr::read_volatile(stat),
-                core::ptr::read_volatile(stat.wrapping_add(1)),
-                core::ptr::read_volatile(stat.wrapping_add(2)),
-            )
-        };
-        let kind = read_bits(self.0, Field::ChronoType).unwrap_or(0);
-        if kind != 0 {
-            // SAFETY: no argument, no effect.
-            let now = unsafe { bpf_jiffies64() } as u32;
-            let running = now.wrapping_sub(self.get(Field::ChronoStart));
-            match kind {
-                1 => busy = busy.wrapping_add(running),
-                2 => rwnd = rwnd.wrapping_add(running),
-                _ => sndbuf = sndbuf.wrapping_add(running),
-            }
+        let stood = unsafe { core::ptr::read_volatile(stat.cast::<u32>().wrapping_add(usize::from(index))) };
+        if running != index + 1 {
+            return stood;
         }
-        into.busy_jiffies = busy.wrapping_add(rwnd).wrapping_add(sndbuf);
-        into.rwnd_limited_jiffies = rwnd;
-        into.sndbuf_limited_jiffies = sndbuf;
+        // SAFETY: no argument, no effect.
+        let now = unsafe { bpf_jiffies64() } as u32;
+        stood.wrapping_add(now.wrapping_sub(self.get(Field::ChronoStart)))
     }
 
     /// Fills who the connection is and how it stands.
     #[inline(always)]
-    pub(crate) fn describe(self, into: &mut FlowRecord) {
+    pub(crate) fn describe(self, into: &mut FlowHead) {
         let sk = self.0;
         into.family = self.get(Field::Family);
         addresses(sk, into.family, &mut into.local_addr, &mut into.remote_addr);

@@ -1,8 +1,8 @@
 //! What did live connections add since the last sweep? iter/tcp for the daemon, which alone may read it.
 //!
-//! A connection without segments since its last accounting costs the look at two counters. One that is older than the
-//! probe is adopted: what it has counted so far becomes the baseline, and callbacks are switched on where the kernel
-//! allows that. The socket's lock is held, so no close can come between.
+//! A connection at rest, without segments since its last accounting, costs the look at four fields. One that is older than
+//! the probe is taken over, and callbacks are switched on where the kernel allows that. The socket's lock is held, so no close
+//! can come between.
 
 use core::ffi::c_void;
 
@@ -12,14 +12,16 @@ use probe_common::{
 };
 
 use super::{
+    adopt::adopt,
     connection::CALLBACKS,
     flows::{next_connection, scratch, write},
+    stall,
 };
 use crate::{
-    emit,
+    difference, emit,
     kernel::{TcpSock, storage_create, storage_get},
     maps::{ACCOUNTED, SCRATCH_ACCOUNT, STATES, count, count_swept},
-    state::{Accounted, FlowState},
+    state::FlowState,
 };
 
 #[unsafe(no_mangle)]
@@ -35,7 +37,7 @@ fn try_account(ctx: *const c_void) -> Option<()> {
     count_swept();
     let flow = match storage_get(&STATES, tp.as_ptr()) {
         Some(flow) => flow,
-        None => adopt(tp)?,
+        None => take_over(tp)?,
     };
     // Not a connection yet (its record comes whole), or not any more.
     if flow.flags & flag::ESTABLISHED == 0 || flow.flags & flag::FINISHED != 0 {
@@ -45,49 +47,51 @@ fn try_account(ctx: *const c_void) -> Option<()> {
         count(Loss::AccountedRefused);
         return None;
     };
-    let before = (accounted.counters.segs_out, accounted.counters.segs_in);
-    if flow.flags & flag::ACCOUNTED != 0 && before == tp.activity() {
+    if flow.flags & flag::ACCOUNTED != 0 && accounted.activity() == tp.activity() && tp.is_at_rest() {
         return None;
     }
+    keep_callbacks(tp, flow);
+    stall::catch_up(tp, flow, false);
     let record = scratch(SCRATCH_ACCOUNT.get_ptr_mut(0)?);
-    let totals = emit::counters(tp, flow);
-    emit::increment(record, tp, flow, tp.state(), &totals, accounted);
+    emit::increment(&mut record.head, tp, flow, tp.state(), accounted);
+    let wide = flow.wide(tp.as_ptr());
+    if let Some(wide) = wide.as_deref() {
+        difference::buckets(&mut record.rtt_histogram, wide);
+    }
     // A full buffer makes the kernel show this socket once more: account only for what was taken.
-    if write(ctx, record) {
-        accounted.counters = totals;
-        emit::copy_histogram(&mut accounted.rtt_histogram, &flow.rtt_histogram);
+    if write(ctx, record, wide.is_some()) {
+        difference::keep(accounted, flow.trouble(tp.as_ptr()), &record.head.counters);
+        match wide {
+            Some(wide) => difference::keep_buckets(wide, &record.rtt_histogram),
+            None => difference::keep_near(accounted, &record.head.near),
+        }
         flow.flags |= flag::ACCOUNTED;
     }
     Some(())
 }
 
-/// Takes over a connection that the probe did not see begin.
+/// A connection that the probe did not see begin.
 #[inline(always)]
-fn adopt(tp: TcpSock) -> Option<&'static mut FlowState> {
-    if tp.state() == state::SYN_SENT || tp.state() == state::SYN_RECV {
-        return None; // adopted when the handshake is done
+fn take_over(tp: TcpSock) -> Option<&'static mut FlowState> {
+    if tp.state() == state::SYN_RECV {
+        return None; // a Fast Open child or crossed SYNs: taken over when the handshake is done
     }
-    let Some(accounted) = storage_create(&ACCOUNTED, tp.as_ptr()) else {
-        count(Loss::AccountedRefused);
-        return None;
-    };
-    let Some(flow) = storage_create(&STATES, tp.as_ptr()) else {
-        count(Loss::StateRefused);
-        return None;
-    };
-    flow.cookie = tp.cookie();
-    flow.flags = flag::ADOPTED | flag::ESTABLISHED;
-    flow.handshake_rtt_us = u32::MAX;
-    flow.own_min_rtt_us = u32::MAX;
+    let flow = adopt(tp, tp.cookie())?;
     // They outlive the program that switched them on, so a daemon that comes back finds them.
     if tp.has_callbacks(CALLBACKS) || tp.switch_on(CALLBACKS) {
         flow.flags |= flag::CALLBACKS;
     }
-    baseline(tp, flow, accounted);
     Some(flow)
 }
 
+/// Another sock_ops program may have set its own callbacks and with that switched ours off.
 #[inline(always)]
-fn baseline(tp: TcpSock, flow: &FlowState, accounted: &mut Accounted) {
-    accounted.counters = emit::counters(tp, flow);
+fn keep_callbacks(tp: TcpSock, flow: &mut FlowState) {
+    if flow.flags & flag::CALLBACKS == 0 || tp.has_callbacks(CALLBACKS) {
+        return;
+    }
+    if !tp.switch_on(CALLBACKS) {
+        flow.flags &= !flag::CALLBACKS;
+        count(Loss::CallbacksRefused);
+    }
 }

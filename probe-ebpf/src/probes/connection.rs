@@ -15,19 +15,23 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use probe_common::{
     record::{Loss, flag, role},
-    tcp::state,
+    tcp::{is_timed_in_us, state},
 };
 
-use super::{retransmit, round_trip};
+use super::{
+    adopt::{adopt, attribute_syns},
+    retransmit, round_trip,
+};
 use crate::{
     emit,
     kernel::{TcpSock, storage_create, storage_delete, storage_get},
-    maps::{ACCOUNTED, STATES, count},
+    maps::{ACCOUNTED, STATES, TROUBLES, count},
     state::FlowState,
 };
 
 // enum in include/uapi/linux/bpf.h, BPF_SOCK_OPS_*.
 const TCP_CONNECT_CB: u32 = 3;
+const ACTIVE_ESTABLISHED_CB: u32 = 4;
 const PASSIVE_ESTABLISHED_CB: u32 = 5;
 const RTO_CB: u32 = 8;
 const RETRANS_CB: u32 = 9;
@@ -44,7 +48,8 @@ pub(crate) fn connection(ctx: SockOpsContext) -> u32 {
         RTT_CB => with_flow(&ctx, |tp, flow| round_trip::sample(tp, flow, ctx.arg(0), ctx.arg(1))),
         STATE_CB => with_flow(&ctx, |tp, flow| change(&ctx, tp, flow, ctx.arg(0) as u8, ctx.arg(1) as u8)),
         RETRANS_CB => with_flow(&ctx, |tp, flow| retransmit::segments(tp, flow, ctx.arg(1), ctx.arg(2))),
-        RTO_CB => with_flow(&ctx, |_, flow| retransmit::timeout(flow)),
+        RTO_CB => with_flow(&ctx, retransmit::timeout),
+        ACTIVE_ESTABLISHED_CB => connected(&ctx),
         TCP_CONNECT_CB => begin(&ctx, role::CLIENT),
         PASSIVE_ESTABLISHED_CB => begin(&ctx, role::SERVER),
         _ => {}
@@ -61,6 +66,13 @@ fn socket(ctx: &SockOpsContext) -> Option<TcpSock> {
         return None;
     }
     TcpSock::new(sk)
+}
+
+/// The socket's cookie, given now if it had none.
+#[inline(always)]
+fn cookie(ctx: &SockOpsContext) -> u64 {
+    // SAFETY: the helper takes this program's context.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
 #[inline(always)]
@@ -92,16 +104,17 @@ fn begin(ctx: &SockOpsContext, role: u8) {
         // The socket was connected before (connect to AF_UNSPEC, then again): another connection, the same cookie.
         let (cookie, generation) = (flow.cookie, flow.generation);
         storage_delete(&ACCOUNTED, tp.as_ptr());
+        storage_delete(&TROUBLES, tp.as_ptr());
         clear(flow);
         flow.cookie = cookie;
         flow.generation = generation + 1;
-        let totals = emit::counters(tp, flow);
-        flow.busy_before = totals.busy_jiffies;
-        flow.rwnd_before = totals.rwnd_limited_jiffies;
-        flow.sndbuf_before = totals.sndbuf_limited_jiffies;
+        let limits = tp.limits();
+        flow.busy_before = limits.busy;
+        flow.rwnd_before = limits.rwnd;
+        flow.sndbuf_before = limits.sndbuf;
+        flow.rwnd_seen = limits.rwnd;
     } else {
-        // SAFETY: the helper takes this program's context.
-        flow.cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+        flow.cookie = cookie(ctx);
     }
     // SAFETY: no argument, no effect.
     flow.opened_ns = unsafe { bpf_ktime_get_ns() };
@@ -110,7 +123,35 @@ fn begin(ctx: &SockOpsContext, role: u8) {
     flow.handshake_rtt_us = u32::MAX;
     flow.own_min_rtt_us = u32::MAX;
     // A child inherits the number of SYN-ACKs that its request sent again (tcp_create_openreq_child).
-    flow.retrans_synack = if role == role::SERVER { tp.total_retrans() } else { 0 };
+    let synacks = tp.total_retrans();
+    if role == role::SERVER
+        && synacks != 0
+        && let Some(trouble) = flow.in_trouble(tp.as_ptr())
+    {
+        trouble.retrans_synack = synacks;
+    }
+}
+
+/// A client's handshake is done. Callbacks are on unless it began before the probe came, or another program switched them off.
+#[inline(always)]
+fn connected(ctx: &SockOpsContext) {
+    if ctx.cb_flags() & CALLBACKS == CALLBACKS {
+        return;
+    }
+    let Some(tp) = socket(ctx) else { return };
+    let known = storage_get(&STATES, tp.as_ptr());
+    let late = known.as_ref().is_none_or(|flow| flow.flags & flag::ESTABLISHED == 0);
+    let Some(flow) = known.or_else(|| adopt(tp, cookie(ctx))) else { return };
+    if ctx.set_cb_flags((ctx.cb_flags() | CALLBACKS) as i32).is_err() {
+        count(Loss::CallbacksRefused);
+        return;
+    }
+    flow.flags |= flag::CALLBACKS;
+    if late {
+        flow.role = u32::from(role::CLIENT);
+        attribute_syns(tp, flow);
+        established(tp, flow);
+    }
 }
 
 #[inline(always)]
@@ -155,8 +196,13 @@ fn change(ctx: &SockOpsContext, tp: TcpSock, flow: &mut FlowState, old: u8, new:
 fn established(tp: TcpSock, flow: &mut FlowState) {
     flow.flags |= flag::ESTABLISHED;
     let srtt_us_x8 = tp.srtt_us_x8();
-    if srtt_us_x8 != 0 && flow.rtt_samples == 0 {
+    // Of a SYN that was sent again the answer may echo the first one's time: no sample then (Karn).
+    let is_sample = flow.trouble(tp.as_ptr()).is_none_or(|trouble| trouble.retrans_syn == 0);
+    if srtt_us_x8 != 0 && flow.rtt_samples == 0 && is_sample {
         flow.handshake_rtt_us = srtt_us_x8 >> 3;
-        flow.own_min_rtt_us = flow.handshake_rtt_us;
+        // With a repeated SYN or SYN-ACK it comes from the echoed timestamp, in whole milliseconds.
+        if is_timed_in_us(flow.handshake_rtt_us) {
+            flow.own_min_rtt_us = flow.handshake_rtt_us;
+        }
     }
 }

@@ -6,8 +6,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use probe_common::{
-    histogram::BUCKETS,
-    record::{FlowRecord, flag, kind},
+    histogram::{BUCKETS, NEAR, NearHistogram},
+    record::{FlowHead, FlowRecord, flag, kind},
     tcp::state,
 };
 
@@ -29,21 +29,19 @@ extern "C" fn flows(ctx: *mut c_void) -> i32 {
 fn try_flows(ctx: *const c_void) -> Option<()> {
     let tp = next_connection(ctx)?;
     let record = scratch(SCRATCH_FLOWS.get_ptr_mut(0)?);
-    match storage_get(&STATES, tp.as_ptr()) {
-        Some(flow) => {
-            emit::fill(record, tp, flow, kind::LIVE, tp.state());
-            record.counters = emit::counters(tp, flow);
-            emit::copy_histogram(&mut record.rtt_histogram, &flow.rtt_histogram);
-        }
+    let known = storage_get(&STATES, tp.as_ptr());
+    let wide = known.as_ref().and_then(|flow| flow.wide(tp.as_ptr()));
+    match known {
+        Some(flow) => emit::fill(&mut record.head, tp, flow, kind::LIVE, tp.state()),
         // Older than the probe, or no spine is attached: what the kernel counts is all that is known.
-        None => {
-            let flow = &unknown(tp);
-            emit::fill(record, tp, flow, kind::LIVE, tp.state());
-            record.counters = emit::counters(tp, flow);
-            record.rtt_histogram = [0; BUCKETS];
+        None => emit::fill(&mut record.head, tp, &unknown(tp), kind::LIVE, tp.state()),
+    }
+    if let Some(wide) = wide.as_deref() {
+        for i in 0..BUCKETS {
+            record.rtt_histogram[i] = wide.counts[i];
         }
     }
-    write(ctx, record);
+    write(ctx, record, wide.is_some());
     Some(())
 }
 
@@ -59,8 +57,6 @@ fn unknown(tp: TcpSock) -> FlowState {
         cookie: tp.cookie(),
         opened_ns: 0,
         rtt_sum_us: 0,
-        loss_episode_us: 0,
-        episode_began_ns: 0,
         flags: flag::ADOPTED | established(tp.state()),
         generation: 0,
         role: 0,
@@ -68,28 +64,13 @@ fn unknown(tp: TcpSock) -> FlowState {
         own_min_rtt_us: u32::MAX,
         rtt_max_us: 0,
         rtt_samples: 0,
-        retrans_fast: 0,
-        retrans_rto: 0,
-        retrans_tlp: 0,
-        retrans_syn: 0,
-        retrans_synack: 0,
-        retrans_other: 0,
-        retrans_failed_segs: 0,
-        rto_count: 0,
-        loss_episodes: 0,
-        loss_episode_max_us: 0,
-        undone_episodes: 0,
-        needless_settled: 0,
-        needless_credit: 0,
-        dsacks_at_begin: 0,
-        dsacks_at_end: 0,
-        episode_retrans_before: 0,
-        episode_undoable: 0,
         data_in_at_close: 0,
         busy_before: 0,
         rwnd_before: 0,
         sndbuf_before: 0,
-        rtt_histogram: [0; BUCKETS],
+        rwnd_seen: 0,
+        near: NearHistogram { first: 0, counts: [0; NEAR] },
+        pad: 0,
     }
 }
 
@@ -110,9 +91,9 @@ pub(super) fn scratch(at: *mut FlowRecord) -> &'static mut FlowRecord {
     unsafe { &mut *at }
 }
 
-/// Gives the record to the reader; false when its buffer is full and the kernel will show the socket again.
+/// Gives the record to the reader, with all buckets or without; false when its buffer is full and the kernel will show the socket again.
 #[inline(always)]
-pub(super) fn write(ctx: *const c_void, record: &FlowRecord) -> bool {
+pub(super) fn write(ctx: *const c_void, record: &FlowRecord, all_buckets: bool) -> bool {
     let meta = read_arg(ctx, 0);
     let seq = read_arg(meta, 0);
     // SAFETY: `seq` is the iterator's, as the verifier checks, and the record is that many readable bytes.
@@ -120,7 +101,7 @@ pub(super) fn write(ctx: *const c_void, record: &FlowRecord) -> bool {
         bpf_seq_write(
             seq.cast_mut().cast(),
             core::ptr::from_ref(record).cast_mut().cast(),
-            size_of::<FlowRecord>() as u32,
+            (if all_buckets { size_of::<FlowRecord>() } else { size_of::<FlowHead>() }) as u32,
         )
     };
     error == 0

@@ -8,7 +8,7 @@ use probe_common::{
     tcp::{Cause, ca_state, cause_of},
 };
 
-use super::episode;
+use super::{episode, stall};
 use crate::{kernel::TcpSock, state::FlowState};
 
 /// `segments` were sent again; `error` is the result of the send, 0 or a negative errno.
@@ -21,23 +21,29 @@ pub(super) fn segments(tp: TcpSock, flow: &mut FlowState, segments: u32, error: 
         // tcp_write_timer_handler clears it before the retransmission timer's work; other ways into Loss leave one armed.
         flow.flags |= flag::LOSS_BY_TIMER;
     }
+    let Some(trouble) = flow.in_trouble(tp.as_ptr()) else { return };
     let counter = match cause_of(state, ca_state, pending, flow.flags & flag::LOSS_BY_TIMER != 0) {
-        Cause::Fast => &mut flow.retrans_fast,
-        Cause::Rto => &mut flow.retrans_rto,
-        Cause::Tlp => &mut flow.retrans_tlp,
-        Cause::Syn => &mut flow.retrans_syn,
-        Cause::Synack => &mut flow.retrans_synack,
-        Cause::Other => &mut flow.retrans_other,
+        Cause::Fast => &mut trouble.retrans_fast,
+        Cause::Rto => &mut trouble.retrans_rto,
+        Cause::Tlp => &mut trouble.retrans_tlp,
+        Cause::Syn => &mut trouble.retrans_syn,
+        Cause::Synack => &mut trouble.retrans_synack,
+        Cause::Other => &mut trouble.retrans_other,
     };
     *counter = counter.wrapping_add(segments);
     if error != 0 {
-        flow.retrans_failed_segs = flow.retrans_failed_segs.wrapping_add(segments);
+        trouble.retrans_failed_segs = trouble.retrans_failed_segs.wrapping_add(segments);
     }
-    episode::heal(tp, flow, ca_state);
+    if flow.flags & flag::ESTABLISHED != 0 {
+        episode::heal(tp, trouble, ca_state);
+        stall::suspect(tp, flow, trouble, false);
+    }
 }
 
 /// The retransmission timer fired.
 #[inline(always)]
-pub(super) fn timeout(flow: &mut FlowState) {
-    flow.rto_count = flow.rto_count.wrapping_add(1);
+pub(super) fn timeout(tp: TcpSock, flow: &mut FlowState) {
+    let Some(trouble) = flow.in_trouble(tp.as_ptr()) else { return };
+    trouble.rto_count = trouble.rto_count.wrapping_add(1);
+    stall::suspect(tp, flow, trouble, true);
 }

@@ -23,8 +23,8 @@ pub(crate) fn synack(ctx: BtfTracePointContext) -> Option<()> {
     let request = Request::new(read_arg(ctx.as_ptr(), 1));
     if state_of(sk) != LISTEN {
         // A Fast Open child stands in for the listener and counts the SYN-ACK as its own (tcp_rtx_synack).
-        if let Some(flow) = storage_get(&STATES, sk) {
-            flow.retrans_synack = flow.retrans_synack.wrapping_add(1);
+        if let Some(trouble) = storage_get(&STATES, sk).and_then(|flow| flow.in_trouble(sk)) {
+            trouble.retrans_synack = trouble.retrans_synack.wrapping_add(1);
         }
     }
     let Some(mut entry) = RECORDS.reserve_untyped::<SynackRecord>(0) else {

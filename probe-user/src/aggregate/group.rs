@@ -13,6 +13,9 @@ use crate::flow::{Family, Role};
 /// Names of the labels that each TCP series has, in the order of [`Group::label_values`].
 pub const GROUP_LABELS: [&str; 2] = ["role", "family"];
 
+/// What stands for a value that is not known.
+const UNKNOWN: &str = "unknown";
+
 /// A set of connections whose numbers are added up together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group {
@@ -25,18 +28,8 @@ pub struct Group {
 impl Group {
     /// Values of the labels in [`GROUP_LABELS`].
     #[must_use]
-    pub const fn label_values(&self) -> [&str; GROUP_LABELS.len()] {
-        let role = match self.role {
-            Some(Role::Client) => "client",
-            Some(Role::Server) => "server",
-            None => "unknown",
-        };
-        let family = match self.family {
-            Some(Family::Ipv4) => "ipv4",
-            Some(Family::Ipv6) => "ipv6",
-            None => "unknown",
-        };
-        [role, family]
+    pub fn label_values(&self) -> [&'static str; GROUP_LABELS.len()] {
+        [self.role.map_or(UNKNOWN, Role::name), self.family.map_or(UNKNOWN, Family::name)]
     }
 }
 

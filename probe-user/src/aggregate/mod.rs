@@ -8,13 +8,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use probe_common::record::{FlowRecord, SynackRecord, flag, kind};
+use probe_common::{
+    record::{FlowRecord, SynackRecord, flag, kind},
+    tcp::Cause,
+};
 
 pub use self::{
     group::{GROUP_LABELS, Group, group_of, group_of_synack},
     histogram::{DURATION_BUCKETS, DURATION_EXPONENTS, DurationHistogram, RttHistogram},
     namespace::NamespaceSums,
-    series::{CLOSE_REASONS, CONNECT_FAILURES, Reasons, RetransmitCause, Series},
+    series::{CLOSE_REASONS, CONNECT_FAILURES, Reasons, Series},
 };
 use crate::flow::{close::close_reason, from_record::min_rtt_us};
 
@@ -88,7 +91,7 @@ impl Aggregator {
         if !self.synack_hook {
             return;
         }
-        self.series(group_of_synack(record)).add_retransmitted(RetransmitCause::Synack, 1);
+        self.series(group_of_synack(record)).add_retransmitted(Cause::Synack, 1);
         self.namespaces.entry(record.netns).or_default().add_synack();
     }
 
@@ -156,10 +159,10 @@ impl Aggregator {
         let reason = close_reason(record);
         let series = self.series(group_of(record));
         if !has(record, flag::ESTABLISHED) {
-            series.connect_failures.add(reason);
+            series.connect_failures.add(reason, 1);
             return;
         }
-        series.closed.add(reason);
+        series.add_close(record, reason);
         series.change_live(-1);
         if let Some(min_rtt) = min_rtt_us(record) {
             series.min_rtt.add_sample(min_rtt);
@@ -176,6 +179,6 @@ impl Aggregator {
     }
 }
 
-const fn has(record: &FlowRecord, bit: u32) -> bool {
+fn has(record: &FlowRecord, bit: u32) -> bool {
     record.flags & bit != 0
 }

@@ -106,16 +106,19 @@ impl NamespaceSums {
     }
 
     /// A connection that was taken over.
-    pub(super) const fn add_adopted(&mut self, record: &FlowRecord) {
+    pub(super) fn add_adopted(&mut self, record: &FlowRecord) {
         if record.flags & flag::CALLBACKS == 0 {
             add(&mut self.without_callbacks, 1);
         }
     }
 
     /// A connection that ended, or never came to be.
-    pub(super) const fn add_end(&mut self, record: &FlowRecord) {
+    pub(super) fn add_end(&mut self, record: &FlowRecord) {
         if record.flags & flag::ESTABLISHED == 0 {
-            self.add_unfinished(record.role);
+            // The kernel counted the connect when it began.
+            if record.flags & flag::ADOPTED == 0 {
+                self.add_unfinished(record.role);
+            }
             if record.role == role::CLIENT {
                 add(&mut self.connects_failed, 1);
             }

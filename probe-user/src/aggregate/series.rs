@@ -1,9 +1,15 @@
 //! The sums of one group.
 
-use probe_common::record::FlowRecord;
+use probe_common::{
+    record::FlowRecord,
+    tcp::{Cause, StallCause},
+};
 
 use super::histogram::{DurationHistogram, RttHistogram};
-use crate::flow::CloseReason;
+use crate::flow::{
+    CloseReason,
+    from_record::{unacked_bytes, unsent_bytes},
+};
 
 /// How a connection that came to be can end.
 pub const CLOSE_REASONS: [CloseReason; 7] = [
@@ -26,54 +32,14 @@ pub const CONNECT_FAILURES: [CloseReason; 6] = [
     CloseReason::Other,
 ];
 
-/// Why a segment was sent again; each has exactly one cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum RetransmitCause {
-    /// In fast recovery.
-    Fast,
-    /// After a timeout.
-    Rto,
-    /// As a tail loss probe.
-    Tlp,
-    /// A SYN.
-    Syn,
-    /// A SYN-ACK.
-    Synack,
-    /// The socket's state did not tell.
-    Other,
-    /// Nobody looked: before the probe could see causes.
-    Unattributed,
-}
-
-impl RetransmitCause {
-    /// All of them, in the order of their indices.
-    pub const ALL: [Self; 7] =
-        [Self::Fast, Self::Rto, Self::Tlp, Self::Syn, Self::Synack, Self::Other, Self::Unattributed];
-
-    /// Value of the label `cause`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fast => "fast",
-            Self::Rto => "rto",
-            Self::Tlp => "tlp",
-            Self::Syn => "syn",
-            Self::Synack => "synack",
-            Self::Other => "other",
-            Self::Unattributed => "unattributed",
-        }
-    }
-}
-
 /// Counts by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reasons([u64; CloseReason::Other as usize + 1]);
+pub struct Reasons([u64; CloseReason::ALL.len()]);
 
 impl Reasons {
-    pub(super) const fn add(&mut self, reason: CloseReason) {
+    pub(super) const fn add(&mut self, reason: CloseReason, more: u64) {
         let count = &mut self.0[reason as usize];
-        *count = count.wrapping_add(1);
+        *count = count.wrapping_add(more);
     }
 
     /// The count of one reason.
@@ -96,6 +62,12 @@ pub struct Series {
     pub opened: u64,
     /// Connections ended.
     pub closed: Reasons,
+    /// Connections that ended and left bytes unsent or unacknowledged.
+    pub closed_incomplete: Reasons,
+    /// Bytes that the applications of connections that ended wrote and the kernel never sent.
+    pub closed_unsent_bytes: Reasons,
+    /// Bytes that connections that ended sent and the peers never acknowledged.
+    pub closed_unacked_bytes: Reasons,
     /// Connections that never came to be.
     pub connect_failures: Reasons,
     live: i64,
@@ -105,7 +77,9 @@ pub struct Series {
     pub data_segs_out: u64,
     /// Segments received.
     pub segs_in: u64,
-    retransmitted: [u64; RetransmitCause::ALL.len()],
+    retransmitted: [u64; Cause::ALL.len()],
+    /// Segments sent again before the probe could see causes.
+    pub unattributed: u64,
     /// Segments that the peer reported as received twice.
     pub spurious_segs: u64,
     /// Payload bytes sent again.
@@ -116,8 +90,12 @@ pub struct Series {
     pub loss_episodes: u64,
     /// Time in them, µs.
     pub loss_episode_us: u64,
+    /// … of these taken back by the kernel.
+    pub undone_episodes: u64,
     /// Segments sent again without need.
     pub needless_segs: u64,
+    stalls: [u64; StallCause::ALL.len()],
+    stall_us: [u64; StallCause::ALL.len()],
     /// Payload bytes sent, with retransmissions.
     pub bytes_sent: u64,
     /// Sequence space acknowledged.
@@ -151,8 +129,20 @@ impl Series {
 
     /// Segments sent again for a cause.
     #[must_use]
-    pub const fn retransmitted(&self, cause: RetransmitCause) -> u64 {
+    pub const fn retransmitted(&self, cause: Cause) -> u64 {
         self.retransmitted[cause as usize]
+    }
+
+    /// Stalls of a cause.
+    #[must_use]
+    pub const fn stalls(&self, cause: StallCause) -> u64 {
+        self.stalls[cause as usize]
+    }
+
+    /// Time in stalls of a cause, µs.
+    #[must_use]
+    pub const fn stall_us(&self, cause: StallCause) -> u64 {
+        self.stall_us[cause as usize]
     }
 
     pub(super) const fn set_live(&mut self, count: i64) {
@@ -163,9 +153,8 @@ impl Series {
         self.live = self.live.saturating_add(by);
     }
 
-    pub(super) const fn add_retransmitted(&mut self, cause: RetransmitCause, segs: u64) {
-        let sum = &mut self.retransmitted[cause as usize];
-        *sum = sum.wrapping_add(segs);
+    pub(super) const fn add_retransmitted(&mut self, cause: Cause, segs: u64) {
+        add(&mut self.retransmitted[cause as usize], segs);
     }
 
     /// Adds the record's counters and histogram. False when its causes add up to more than its retransmissions.
@@ -180,6 +169,7 @@ impl Series {
             (&mut self.rtos, u64::from(c.rto_count)),
             (&mut self.loss_episodes, u64::from(c.loss_episodes)),
             (&mut self.loss_episode_us, c.loss_episode_us),
+            (&mut self.undone_episodes, u64::from(c.undone_episodes)),
             (&mut self.needless_segs, u64::from(c.needless_segs)),
             (&mut self.bytes_sent, c.bytes_sent),
             (&mut self.bytes_acked, c.bytes_acked),
@@ -189,26 +179,48 @@ impl Series {
             (&mut self.rwnd_limited_jiffies, u64::from(c.rwnd_limited_jiffies)),
             (&mut self.sndbuf_limited_jiffies, u64::from(c.sndbuf_limited_jiffies)),
         ] {
-            *sum = sum.wrapping_add(more);
+            add(sum, more);
         }
         self.rtt.add_counts(&record.rtt_histogram, c.rtt_sum_us);
 
+        for (cause, count, us) in [
+            (StallCause::Rto, c.stalls_rto, c.stall_rto_us),
+            (StallCause::ZeroWindow, c.stalls_zero_window, c.stall_zero_window_us),
+            (StallCause::Other, c.stalls_other, c.stall_other_us),
+        ] {
+            add(&mut self.stalls[cause as usize], count.into());
+            add(&mut self.stall_us[cause as usize], us);
+        }
+
         let causes = [
-            (RetransmitCause::Fast, c.retrans_fast),
-            (RetransmitCause::Rto, c.retrans_rto),
-            (RetransmitCause::Tlp, c.retrans_tlp),
-            (RetransmitCause::Syn, c.retrans_syn),
-            (RetransmitCause::Synack, c.retrans_synack),
-            (RetransmitCause::Other, c.retrans_other),
+            (Cause::Fast, c.retrans_fast),
+            (Cause::Rto, c.retrans_rto),
+            (Cause::Tlp, c.retrans_tlp),
+            (Cause::Syn, c.retrans_syn),
+            (Cause::Synack, c.retrans_synack),
+            (Cause::Other, c.retrans_other),
         ];
         let attributed: u64 = causes.iter().map(|(_, segs)| u64::from(*segs)).sum();
         for (cause, segs) in causes {
-            if cause != RetransmitCause::Synack || !synack_hook {
+            if cause != Cause::Synack || !synack_hook {
                 self.add_retransmitted(cause, u64::from(segs));
             }
         }
         let unattributed = u64::from(c.retrans_segs).checked_sub(attributed);
-        self.add_retransmitted(RetransmitCause::Unattributed, unattributed.unwrap_or(0));
+        add(&mut self.unattributed, unattributed.unwrap_or(0));
         unattributed.is_some()
     }
+
+    /// Adds a connection that had come to be and ended. What its socket no longer told is left out.
+    pub(super) fn add_close(&mut self, record: &FlowRecord, reason: CloseReason) {
+        self.closed.add(reason, 1);
+        let (Some(unsent), Some(unacked)) = (unsent_bytes(record), unacked_bytes(record)) else { return };
+        self.closed_unsent_bytes.add(reason, unsent.into());
+        self.closed_unacked_bytes.add(reason, unacked.into());
+        self.closed_incomplete.add(reason, u64::from(unsent > 0 || unacked > 0));
+    }
+}
+
+const fn add(sum: &mut u64, more: u64) {
+    *sum = sum.wrapping_add(more);
 }

@@ -4,7 +4,7 @@ use bytemuck::Zeroable as _;
 use probe_common::{
     ABI_VERSION,
     histogram::bucket_of,
-    record::{FlowRecord, SynackRecord, kind, role},
+    record::{FlowHead, FlowRecord, SynackRecord, kind, role},
 };
 
 /// Network namespace of all records here.
@@ -12,7 +12,7 @@ pub(crate) const NETNS: u32 = 4_026_531_840;
 
 /// A connection over IPv4 without any sample or count.
 pub(crate) fn record(kind: u8, role: u8, flags: u32) -> FlowRecord {
-    FlowRecord {
+    let head = FlowHead {
         abi: ABI_VERSION,
         kind,
         role,
@@ -22,8 +22,9 @@ pub(crate) fn record(kind: u8, role: u8, flags: u32) -> FlowRecord {
         min_rtt_us: u32::MAX,
         own_min_rtt_us: u32::MAX,
         handshake_rtt_us: u32::MAX,
-        ..FlowRecord::zeroed()
-    }
+        ..FlowHead::zeroed()
+    };
+    FlowRecord { head, ..FlowRecord::zeroed() }
 }
 
 /// Adds round-trip samples, µs.
@@ -59,7 +60,8 @@ pub(crate) fn opening_with_losses() -> FlowRecord {
     (c.bytes_sent, c.bytes_acked, c.bytes_received, c.bytes_retrans) = (150_000, 140_001, 512, 8_688);
     (c.retrans_segs, c.retrans_fast, c.retrans_tlp, c.retrans_syn, c.spurious_segs) = (7, 5, 1, 1, 1);
     (c.rto_count, c.ce_delivered_segs) = (1, 3);
-    (c.loss_episodes, c.loss_episode_us, c.needless_segs) = (2, 90_000, 1);
+    (c.loss_episodes, c.loss_episode_us, c.undone_episodes, c.needless_segs) = (2, 90_000, 1, 1);
+    (c.stalls_rto, c.stall_rto_us, c.stalls_zero_window, c.stall_zero_window_us) = (1, 412_000, 2, 1_300_000);
     (c.busy_jiffies, c.rwnd_limited_jiffies, c.sndbuf_limited_jiffies) = (500, 125, 50);
     out
 }

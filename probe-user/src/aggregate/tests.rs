@@ -1,19 +1,24 @@
 //! Lives of connections, told in records, and what must be in the sums after them.
 
 use probe_common::record::{
-    FlowRecord, Record, decode,
+    Counters, FlowRecord, Record, decode,
     flag::{ACCOUNTED, ADOPTED, ESTABLISHED, FIN_LOCAL, OPENED},
     kind::{CLOSED, INCREMENT, LIVE},
     role::{CLIENT, SERVER, UNKNOWN},
 };
-use probe_common::tcp::state;
+use probe_common::tcp::{StallCause, state};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     aggregate::testing::{NETNS, opening_with_losses, record, synack, with_samples},
-    flow::{CloseReason, Family, Role},
+    flow::{
+        CloseReason, Family, Role,
+        from_record::{unacked_bytes, unsent_bytes},
+    },
 };
+
+mod ends;
 
 const CLIENT4: Group = Group { role: Some(Role::Client), family: Some(Family::Ipv4) };
 const SERVER4: Group = Group { role: Some(Role::Server), family: Some(Family::Ipv4) };
@@ -91,13 +96,14 @@ fn each_retransmission_has_one_cause() {
     (more.counters.retrans_segs, more.counters.retrans_rto) = (10, 4);
     let aggregator = sums(&[opening_with_losses(), more]);
     let series = only(&aggregator, CLIENT4);
-    assert_eq!(RetransmitCause::ALL.map(|cause| series.retransmitted(cause)), [5, 4, 1, 1, 0, 0, 6]);
+    assert_eq!(Cause::ALL.map(|cause| series.retransmitted(cause)), [5, 4, 1, 1, 0, 0]);
+    assert_eq!(series.unattributed, 6);
     assert_eq!(aggregator.snapshot().discrepancies, 0);
 
     let mut wrong = record(INCREMENT, CLIENT, ESTABLISHED);
     (wrong.counters.retrans_segs, wrong.counters.retrans_rto) = (1, 2);
     let aggregator = sums(&[wrong]);
-    assert_eq!(only(&aggregator, CLIENT4).retransmitted(RetransmitCause::Unattributed), 0);
+    assert_eq!(only(&aggregator, CLIENT4).unattributed, 0);
     assert_eq!(aggregator.snapshot().discrepancies, 1);
 }
 
@@ -115,7 +121,7 @@ fn a_failed_connect_is_no_connection() {
         (series.connect_failures.total(), series.connect_failures.get(CloseReason::ConnectTimeout)),
         (1, 1)
     );
-    assert_eq!((series.segs_out, series.retransmitted(RetransmitCause::Syn)), (7, 6));
+    assert_eq!((series.segs_out, series.retransmitted(Cause::Syn)), (7, 6));
     assert_eq!((series.min_rtt.count(), series.duration.sum_ns), (0, 0));
     assert_eq!(aggregator.namespaces()[&NETNS].connects_tried, 1);
 }
@@ -142,7 +148,7 @@ fn a_connect_that_was_swept_and_then_came_to_be_is_opened_once() {
     (syn.counters.retrans_segs, syn.counters.retrans_syn) = (1, 1);
     let open = record(INCREMENT, CLIENT, ESTABLISHED | ACCOUNTED | OPENED);
     let series = only(&sums(&[syn, open]), CLIENT4);
-    assert_eq!((series.opened, series.live(), series.retransmitted(RetransmitCause::Syn)), (1, 1, 1));
+    assert_eq!((series.opened, series.live(), series.retransmitted(Cause::Syn)), (1, 1, 1));
 }
 
 #[test]
@@ -166,7 +172,7 @@ fn the_history_of_an_adopted_connection_is_not_news() {
     (end.counters.bytes_sent, end.counters.retrans_segs) = (1 << 40, 99);
     let aggregator = sums(&[end]);
     let series = only(&aggregator, UNKNOWN4);
-    assert_eq!((series.bytes_sent, series.retransmitted(RetransmitCause::Unattributed)), (0, 0));
+    assert_eq!((series.bytes_sent, series.unattributed), (0, 0));
     assert_eq!((series.opened, series.closed.total(), series.live()), (0, 1, 0));
 }
 
@@ -183,6 +189,11 @@ fn the_smallest_round_trip_is_the_connections_own() {
     assert_eq!(ended(u32::MAX, 200, 0), (1, 200));
     assert_eq!(ended(u32::MAX, 200, 1), (0, 0), "a connection before this one on the same socket");
     assert_eq!(ended(u32::MAX, u32::MAX, 0), (0, 0));
+    // Whole milliseconds of the kernel come from the echoed timestamp.
+    assert_eq!(ended(2_643, 2_000, 0), (1, 2_643));
+    assert_eq!(ended(1_950, 2_000, 0), (1, 1_950));
+    assert_eq!(ended(3_100, 2_000, 0), (1, 2_000), "more than a tick above it: there was a shorter one");
+    assert_eq!(ended(u32::MAX, 2_000, 0), (1, 2_000));
 }
 
 #[test]
@@ -196,9 +207,9 @@ fn a_repeated_synack_is_counted_once_with_and_without_the_hook() {
         aggregator.add_synack(&synack());
         aggregator.add(&child);
         let series = only(&aggregator, SERVER4);
-        assert_eq!(series.retransmitted(RetransmitCause::Synack), synacks, "hook {hook}");
-        assert_eq!(series.retransmitted(RetransmitCause::Fast), 2);
-        assert_eq!(series.retransmitted(RetransmitCause::Unattributed), 0);
+        assert_eq!(series.retransmitted(Cause::Synack), synacks, "hook {hook}");
+        assert_eq!(series.retransmitted(Cause::Fast), 2);
+        assert_eq!(series.unattributed, 0);
         assert_eq!(aggregator.namespaces()[&NETNS].retransmitted_segs, 2 + synacks);
         assert_eq!(aggregator.namespaces()[&NETNS].connects_tried, 0);
     }
@@ -277,6 +288,15 @@ proptest! {
         prop_assert_eq!(total(&aggregator, |s| s.loss_episodes), expected(growing(), |r| r.counters.loss_episodes.into()));
         prop_assert_eq!(total(&aggregator, |s| s.loss_episode_us), expected(growing(), |r| r.counters.loss_episode_us));
         prop_assert_eq!(total(&aggregator, |s| s.needless_segs), expected(growing(), |r| r.counters.needless_segs.into()));
+        prop_assert_eq!(total(&aggregator, |s| s.undone_episodes), expected(growing(), |r| r.counters.undone_episodes.into()));
+        for (cause, stalls, us) in [
+            (StallCause::Rto, (|c| c.stalls_rto) as fn(&Counters) -> u32, (|c| c.stall_rto_us) as fn(&Counters) -> u64),
+            (StallCause::ZeroWindow, |c| c.stalls_zero_window, |c| c.stall_zero_window_us),
+            (StallCause::Other, |c| c.stalls_other, |c| c.stall_other_us),
+        ] {
+            prop_assert_eq!(total(&aggregator, |s| s.stalls(cause)), expected(growing(), |r| stalls(&r.counters).into()));
+            prop_assert_eq!(total(&aggregator, |s| s.stall_us(cause)), expected(growing(), |r| us(&r.counters)));
+        }
         prop_assert_eq!(total(&aggregator, |s| s.busy_jiffies), expected(growing(), |r| r.counters.busy_jiffies.into()));
         prop_assert_eq!(total(&aggregator, |s| s.rtt.sum_us), expected(growing(), |r| r.counters.rtt_sum_us));
         prop_assert_eq!(
@@ -292,7 +312,7 @@ proptest! {
         let apart = |r: &FlowRecord| if hook { u64::from(r.counters.retrans_synack) } else { 0 };
         let events = if hook { synacks } else { 0 };
         prop_assert_eq!(
-            total(&aggregator, |s| RetransmitCause::ALL.iter().map(|cause| s.retransmitted(*cause)).sum()),
+            total(&aggregator, |s| s.unattributed + Cause::ALL.iter().map(|cause| s.retransmitted(*cause)).sum::<u64>()),
             events + expected(growing(), |r| attributed(r).max(r.counters.retrans_segs.into()) - apart(r))
         );
         prop_assert_eq!(
@@ -302,6 +322,16 @@ proptest! {
         prop_assert_eq!(
             aggregator.namespaces().values().map(|sums| sums.retransmitted_segs).sum::<u64>(),
             events + expected(growing(), |r| u64::from(r.counters.retrans_segs).saturating_sub(apart(r)))
+        );
+
+        let unsent = |r: &FlowRecord| unsent_bytes(r).unwrap_or(0).into();
+        let unacked = |r: &FlowRecord| unacked_bytes(r).unwrap_or(0).into();
+        let ends = || records.iter().filter(|r| r.kind == CLOSED && has(r, ESTABLISHED));
+        prop_assert_eq!(total(&aggregator, |s| s.closed_unsent_bytes.total()), expected(ends(), unsent));
+        prop_assert_eq!(total(&aggregator, |s| s.closed_unacked_bytes.total()), expected(ends(), unacked));
+        prop_assert_eq!(
+            total(&aggregator, |s| s.closed_incomplete.total()),
+            ends().filter(|r| unsent(r) + unacked(r) > 0).count() as u64
         );
 
         let ended = records.iter().filter(|r| r.kind == CLOSED && has(r, ESTABLISHED)).count() as u64;
@@ -331,7 +361,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_that_decode_can_panic(words in proptest::collection::vec(any::<u64>(), 69), kind in 0u8..6) {
+    fn no_bytes_that_decode_can_panic(words in proptest::collection::vec(any::<u64>(), size_of::<FlowRecord>() / 8), kind in 0u8..6) {
         let mut words = words;
         let [a, b] = probe_common::ABI_VERSION.to_ne_bytes();
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
@@ -340,8 +370,8 @@ proptest! {
         for length in [56, bytes.len()] {
             for _ in 0..3 {
                 match decode(&bytes[..length]) {
-                    Ok(Record::Flow(record)) => aggregator.add(record),
-                    Ok(Record::Synack(record)) => aggregator.add_synack(record),
+                    Ok(Record::Flow(record)) => aggregator.add(&record),
+                    Ok(Record::Synack(record)) => aggregator.add_synack(&record),
                     Err(_) => {}
                 }
             }

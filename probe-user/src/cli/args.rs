@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tracing::level_filters::LevelFilter;
 
 use super::output::{Format, columns::ColumnName};
 use crate::flow::sort::Sort;
@@ -81,6 +82,7 @@ The configuration file is TOML with the same names:
   listen = \"127.0.0.1:10179\"
   sweep_period = \"5s\"
   ring_size = \"4Mi\"
+  log = \"info\"
   kernel_log = false")]
 pub struct DaemonArgs {
     /// Configuration file (TOML); what is typed here wins over it
@@ -95,6 +97,9 @@ pub struct DaemonArgs {
     /// Memory for records on their way from the kernel, a power of two, 64Ki to 1Gi [default: 4Mi]
     #[arg(long, value_name = "BYTES", value_parser = super::daemon::ring_size)]
     pub ring_size: Option<u32>,
+    /// What is said on standard error: error, warn, info, debug or trace [default: info; debug with --kernel-log]
+    #[arg(long, value_name = "LEVEL", env = "FLOWPROBE_LOG", value_parser = super::daemon::log_level)]
+    pub log: Option<LevelFilter>,
     /// Load the probes with their own log, to standard error; costs time in the kernel
     #[arg(long)]
     pub kernel_log: bool,
@@ -253,6 +258,8 @@ mod tests {
             "flowprobe daemon --sweep-period 5",
             "flowprobe daemon --ring-size 3M",
             "flowprobe daemon --listen localhost",
+            "flowprobe daemon --log loud",
+            "flowprobe daemon --log flowprobe=debug",
             "flowprobe dance",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();

@@ -6,6 +6,8 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use tracing::level_filters::LevelFilter;
+
 use super::{Usage, daemon};
 
 /// What the file says; what it does not say is `None`.
@@ -18,6 +20,8 @@ pub(super) struct File {
     pub(super) sweep_period: Option<Duration>,
     #[serde(deserialize_with = "ring_size")]
     pub(super) ring_size: Option<u32>,
+    #[serde(deserialize_with = "log_level")]
+    pub(super) log: Option<LevelFilter>,
     pub(super) kernel_log: Option<bool>,
 }
 
@@ -50,6 +54,10 @@ fn sweep_period<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, 
     daemon::sweep_period(&String::deserialize(from)?).map(Some).map_err(D::Error::custom)
 }
 
+fn log_level<'de, D: Deserializer<'de>>(from: D) -> Result<Option<LevelFilter>, D::Error> {
+    daemon::log_level(&String::deserialize(from)?).map(Some).map_err(D::Error::custom)
+}
+
 fn ring_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "a size is wanted, such as \"16Mi\" or 16777216")]
@@ -72,12 +80,12 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text =
-            "# edge\nlisten = '[::]:10179'\nsweep_period = '2s'\nring_size = '1Mi'\nkernel_log = true\n";
+        let text = "# edge\nlisten = '[::]:10179'\nsweep_period = '2s'\nring_size = '1Mi'\nlog = 'warn'\nkernel_log = true\n";
         let file = File {
             listen: "[::]:10179".parse().ok(),
             sweep_period: Some(Duration::from_secs(2)),
             ring_size: Some(1 << 20),
+            log: Some(LevelFilter::WARN),
             kernel_log: Some(true),
         };
         assert_eq!(File::parse(text), Ok(file));
@@ -91,6 +99,7 @@ mod tests {
             ("\n\nsweep_period = '5'\n", "3: sweep_period: a time from 100ms to 10m is wanted"),
             ("listen = 5", "1: listen: invalid type: integer `5`, expected a string"),
             ("ring_size = '16M'", "1: ring_size: a power of two"),
+            ("log = 'loud'", "1: log: one of error, warn"),
             ("ring_size = true", "1: ring_size: a size is wanted"),
             ("kernel_log = true\nsweep = '5s'", "2: sweep: unknown field `sweep`, expected one of"),
             ("listen", "1: "),

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use jiff::SignedDuration;
+use tracing::level_filters::LevelFilter;
 
 use super::{args::DaemonArgs, config_file::File};
 use crate::{
@@ -21,12 +22,16 @@ pub(super) fn run(args: &DaemonArgs, run_dir: PathBuf) -> anyhow::Result<()> {
 }
 
 fn config(args: &DaemonArgs, file: &File, run_dir: PathBuf) -> DaemonConfig {
+    let kernel_log = args.kernel_log || file.kernel_log.unwrap_or_default();
+    // The programs log at this level.
+    let usual = if kernel_log { LevelFilter::DEBUG } else { LevelFilter::INFO };
     DaemonConfig {
         listen: args.listen.or(file.listen).unwrap_or(LISTEN),
         run_dir,
         sweep_period: args.sweep_period.or(file.sweep_period).unwrap_or(SWEEP_PERIOD),
         ring_bytes: args.ring_size.or(file.ring_size).unwrap_or(RING_BYTES),
-        kernel_log: args.kernel_log || file.kernel_log.unwrap_or_default(),
+        log: args.log.or(file.log).unwrap_or(usual),
+        kernel_log,
     }
 }
 
@@ -42,6 +47,15 @@ pub(super) fn sweep_period(text: &str) -> Result<Duration, String> {
         .and_then(|period| Duration::try_from(period).ok())
         .filter(|period| (Duration::from_millis(100)..=Duration::from_secs(600)).contains(period))
         .ok_or_else(|| "a time from 100ms to 10m is wanted, such as 5s".to_owned())
+}
+
+pub(super) fn log_level(text: &str) -> Result<LevelFilter, String> {
+    [LevelFilter::ERROR, LevelFilter::WARN, LevelFilter::INFO, LevelFilter::DEBUG, LevelFilter::TRACE]
+        .into_iter()
+        .find(|level| level.to_string() == text.to_ascii_lowercase())
+        .ok_or_else(|| {
+            "one of error, warn, info, debug and trace is wanted, here or in FLOWPROBE_LOG".to_owned()
+        })
 }
 
 /// The kernel takes powers of two of at least a page (ringbuf_map_alloc).
@@ -76,6 +90,19 @@ mod tests {
         assert_eq!(config.sweep_period, Duration::from_secs(9));
         assert_eq!(config.ring_bytes, RING_BYTES);
         assert!(!config.kernel_log);
+        assert_eq!(config.log, LevelFilter::INFO);
+    }
+
+    #[test]
+    fn the_programs_log_is_shown_unless_another_level_is_asked_for() {
+        let level = |log, kernel_log| {
+            let args = DaemonArgs { log, kernel_log, ..DaemonArgs::default() };
+            config(&args, &File { log: Some(LevelFilter::WARN), ..File::default() }, PathBuf::new()).log
+        };
+        assert_eq!(level(None, true), LevelFilter::WARN);
+        assert_eq!(level(Some(LevelFilter::TRACE), true), LevelFilter::TRACE);
+        let args = DaemonArgs { kernel_log: true, ..DaemonArgs::default() };
+        assert_eq!(config(&args, &File::default(), PathBuf::new()).log, LevelFilter::DEBUG);
     }
 
     #[test]
@@ -89,6 +116,10 @@ mod tests {
         assert_eq!(ring_size("65536"), Ok(65_536));
         for text in ["16M", "4096", "2Gi", "-1", "", "1e9", "65536.5"] {
             assert!(ring_size(text).is_err(), "{text}");
+        }
+        assert_eq!(log_level("Warn"), Ok(LevelFilter::WARN));
+        for text in ["", "verbose", "off", "3", "flowprobe=debug"] {
+            assert!(log_level(text).is_err(), "{text}");
         }
         assert!(listen("[::1]:80").is_ok());
         assert!(listen("localhost:80").unwrap_err().contains("in numbers"));

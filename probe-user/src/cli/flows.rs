@@ -24,8 +24,9 @@ type Each<'a> = &'a mut dyn FnMut(Flow) -> ControlFlow<()>;
 
 pub(super) fn run(args: &FlowsArgs, run_dir: &Path) -> anyhow::Result<()> {
     let out = io::stdout().lock();
-    let end = print(args, Screen::of_stdout(), out, |each| source::snapshot(run_dir, each))?;
-    for note in notes(&end) {
+    let filter = Filter::parse(&args.filter)?;
+    let end = print(args, &filter, Screen::of_stdout(), out, |each| source::snapshot(run_dir, each))?;
+    for note in notes(&filter, &end) {
         // Nobody may be left to read it.
         let _ = writeln!(io::stderr(), "flowprobe: {note}");
     }
@@ -34,11 +35,11 @@ pub(super) fn run(args: &FlowsArgs, run_dir: &Path) -> anyhow::Result<()> {
 
 fn print(
     args: &FlowsArgs,
+    filter: &Filter,
     screen: Screen,
     out: impl Write,
     snapshot: impl FnOnce(Each<'_>) -> anyhow::Result<SnapshotEnd>,
 ) -> anyhow::Result<SnapshotEnd> {
-    let filter = Filter::parse(&args.filter)?;
     let mut sink = output::open(&args.view, Page::Live, screen, out)?;
     let sorted = args.sort.is_some() || args.limit.is_some() || args.view.output.is_table();
     let end = if sorted {
@@ -71,8 +72,14 @@ fn print(
 }
 
 /// What is missing from what was shown.
-fn notes(end: &SnapshotEnd) -> Vec<String> {
+fn notes(filter: &Filter, end: &SnapshotEnd) -> Vec<String> {
     let mut notes = Vec::new();
+    if filter.wants_no_connection() {
+        notes.push(
+            "sockets that listen, are closed or are in time_wait are no connections and are never shown: ss lists them"
+                .to_owned(),
+        );
+    }
     if let Some(reason) = &end.incomplete {
         notes.push(format!("connections may be missing: {}", clean(reason)));
     }
@@ -104,7 +111,8 @@ mod tests {
 
     fn shown(args: &FlowsArgs) -> Vec<u64> {
         let mut out = Vec::new();
-        print(args, Screen::default(), &mut out, |each| {
+        let filter = Filter::parse(&args.filter).unwrap();
+        print(args, &filter, Screen::default(), &mut out, |each| {
             let _ = three().into_iter().try_for_each(each);
             Ok(SnapshotEnd::default())
         })
@@ -140,7 +148,7 @@ mod tests {
         }
         for format in [Format::Json, Format::Jsonl, Format::Csv, Format::Table] {
             let mut given = 0_u32;
-            let error = print(&args(format, &[]), Screen::default(), Closed, |each| {
+            let error = print(&args(format, &[]), &Filter::default(), Screen::default(), Closed, |each| {
                 while given < 10_000 && each(sample::full()).is_continue() {
                     given += 1;
                 }
@@ -154,21 +162,27 @@ mod tests {
 
     #[test]
     fn a_broken_filter_asks_for_nothing() {
-        let asked = print(&args(Format::Table, &["rtz"]), Screen::default(), Vec::new(), |_| {
-            panic!("the source was asked")
-        });
+        let asked = run(&args(Format::Table, &["rtz"]), Path::new("/nonexistent"));
         assert_eq!(crate::cli::exit_code(&asked.unwrap_err()), 2);
     }
 
     #[test]
+    fn who_asks_for_listeners_is_told_that_they_are_no_connections() {
+        let filter = Filter::parse(&["state", "listen"]).unwrap();
+        let notes = notes(&filter, &SnapshotEnd::default());
+        assert!(matches!(&notes[..], [note] if note.contains("no connections")), "{notes:?}");
+    }
+
+    #[test]
     fn what_is_missing_is_said() {
-        assert!(notes(&SnapshotEnd::default()).is_empty());
+        let filter = Filter::default();
+        assert!(notes(&filter, &SnapshotEnd::default()).is_empty());
         let end = SnapshotEnd {
             unseen_namespaces: 2,
             incomplete: Some("the walk was cut short".to_owned()),
             from_daemon: true,
         };
-        let notes = notes(&end);
+        let notes = notes(&filter, &end);
         assert!(notes[0].ends_with("the walk was cut short"));
         assert!(notes[1].contains("2 network namespaces"));
     }

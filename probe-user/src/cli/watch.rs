@@ -22,7 +22,7 @@ type Each<'a> = &'a mut dyn FnMut(WatchEvent) -> ControlFlow<()>;
 
 pub(super) fn run(args: &WatchArgs, run_dir: &Path) -> anyhow::Result<()> {
     let out = io::stdout().lock();
-    print(args, Screen::of_stdout(), out, &mut io::stderr().lock(), |each| source::watch(run_dir, each))
+    print(args, Screen::of_stdout(), out, &mut io::stderr(), |each| source::watch(run_dir, each))
 }
 
 fn print(

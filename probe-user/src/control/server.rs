@@ -4,6 +4,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use probe_common::record::whole;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter},
     net::{UnixListener, UnixStream},
@@ -152,7 +153,7 @@ async fn snapshot(to: &mut Writer, requests: &impl Requests) -> io::Result<()> {
     while let Some(piece) = pieces.recv().await {
         match piece {
             Ok(records) => {
-                for record in records.chunks(size_of::<probe_common::record::FlowRecord>()) {
+                for record in whole(&records) {
                     frame::write(to, Tag::Record, record).await?;
                 }
             }

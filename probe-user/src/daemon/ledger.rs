@@ -80,19 +80,25 @@ impl Ledger {
 
     /// A record from the ring buffer.
     pub(super) fn take_ended(&self, bytes: &[u8]) {
-        self.add(bytes);
-        if self.watchers.any() && matches!(decode(bytes), Ok(Record::Flow(r)) if r.kind == kind::CLOSED) {
+        if self.add(bytes) == Some(kind::CLOSED) && self.watchers.any() {
             self.watchers.tell(bytes);
         }
     }
 
-    /// A record from a sweep.
-    pub(super) fn add(&self, bytes: &[u8]) {
+    /// Adds a record up; its kind, unless it is malformed.
+    pub(super) fn add(&self, bytes: &[u8]) -> Option<u8> {
         match decode(bytes) {
-            Ok(Record::Flow(record)) => locked(&self.aggregator).add(record),
-            Ok(Record::Synack(record)) => locked(&self.aggregator).add_synack(record),
+            Ok(Record::Flow(record)) => {
+                locked(&self.aggregator).add(&record);
+                Some(record.kind)
+            }
+            Ok(Record::Synack(record)) => {
+                locked(&self.aggregator).add_synack(&record);
+                Some(record.kind)
+            }
             Err(_) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);
+                None
             }
         }
     }

@@ -22,13 +22,17 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
-use tracing::{info, warn};
+use tracing::{info, level_filters::LevelFilter, warn};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::{ledger::Ledger, lock::RunDir, scrape::Scrape, sweeper::Sweeper};
 use crate::{
     control,
     export::http,
-    kernel::probe::{Probe, Purpose},
+    kernel::{
+        probe::{Probe, Purpose},
+        release,
+    },
 };
 
 /// How the daemon is to run; every value was checked.
@@ -42,6 +46,8 @@ pub struct DaemonConfig {
     pub sweep_period: Duration,
     /// Size of the ring buffer, a power of two.
     pub ring_bytes: u32,
+    /// What is said on standard error.
+    pub log: LevelFilter,
     /// Pass the programs' log on.
     pub kernel_log: bool,
 }
@@ -62,7 +68,10 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         .with_target(false)
         // A log that nobody can read is no reason to end.
         .log_internal_errors(false)
-        .with_env_filter(log_filter(config.kernel_log))
+        .with_max_level(config.log)
+        .finish()
+        // The loader tells each relocation.
+        .with(Targets::new().with_default(config.log).with_target("aya", config.log.min(LevelFilter::INFO)))
         .init();
     let run_dir = RunDir::lock(&config.run_dir)?;
     let listener = listen(config.listen)?;
@@ -76,6 +85,8 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
             hook.spec.lost_without
         );
     }
+    let hooks: Vec<_> = probe.hooks().iter().map(|hook| (hook.spec.name, hook.is_up())).collect();
+    let line = start_line(config, &release::release(), &hooks, listener.local_addr()?);
     let ring = probe.take_ring()?;
     let log = if config.kernel_log { Some(probe.take_log()?) } else { None };
     let ledger = Arc::new(Ledger::new(&mut probe)?);
@@ -103,7 +114,7 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         // The first walk adopts what is there, so that the first scrape is whole.
         sweeper.handle().sweep().await;
         tokio::select! {
-            served = serve(&run_dir, listener, &scrape) => served?,
+            served = serve(&line, &run_dir, listener, &scrape) => served?,
             () = sweeper.ended() => bail!("the sweeper broke down; restart the daemon"),
         }
         // What live connections added until now is still counted; then what ended until now.
@@ -117,9 +128,19 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
     })
 }
 
-fn log_filter(kernel_log: bool) -> tracing_subscriber::EnvFilter {
-    let default = if kernel_log { "debug" } else { "info" };
-    tracing_subscriber::EnvFilter::try_from_env("FLOWPROBE_LOG").unwrap_or_else(|_| default.into())
+/// What a reader of the log wants to know of this run; `hooks` are names and whether they are up.
+fn start_line(config: &DaemonConfig, kernel: &str, hooks: &[(&str, bool)], address: SocketAddr) -> String {
+    let up: Vec<_> = hooks.iter().filter(|(_, up)| *up).map(|(name, _)| *name).collect();
+    format!(
+        "flowprobe {} observes Linux {kernel}; hooks up: {} of {} ({}); ring {} KiB, sweep every {:?}; metrics on \
+         http://{address}/metrics",
+        env!("CARGO_PKG_VERSION"),
+        up.len(),
+        hooks.len(),
+        up.join(", "),
+        config.ring_bytes / 1024,
+        config.sweep_period,
+    )
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -130,9 +151,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     Ok(listener)
 }
 
-/// Answers scrapes and the command line until a signal ends it.
-async fn serve(run_dir: &RunDir, listener: TcpListener, scrape: &Arc<Scrape>) -> Result<()> {
-    let address = listener.local_addr()?;
+/// Says `line`, then answers scrapes and the command line until a signal ends it.
+async fn serve(line: &str, run_dir: &RunDir, listener: TcpListener, scrape: &Arc<Scrape>) -> Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -144,7 +164,7 @@ async fn serve(run_dir: &RunDir, listener: TcpListener, scrape: &Arc<Scrape>) ->
         let _ = ended.wait_for(|ended| *ended).await;
     };
     let mut web = tokio::spawn(http::serve(listener, Arc::clone(scrape) as _, until_end));
-    info!("observing; metrics on http://{address}/metrics");
+    info!("{line}");
     tokio::select! {
         broken = &mut web => {
             broken.context("the web server broke down")?.context("the web server failed")?;
@@ -166,5 +186,30 @@ async fn pass_on(mut log: Box<dyn FnMut() + Send>) {
     loop {
         tick.tick().await;
         log();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_tells_what_runs_where_and_how() {
+        let config = DaemonConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            run_dir: PathBuf::new(),
+            sweep_period: Duration::from_millis(2_500),
+            ring_bytes: 4 << 20,
+            log: LevelFilter::INFO,
+            kernel_log: false,
+        };
+        let hooks = [("connection", true), ("synack", false)];
+        let line = start_line(&config, "6.1.0-56", &hooks, ([127, 0, 0, 1], 10179).into());
+        for part in
+            ["Linux 6.1.0-56;", "1 of 2 (connection);", "ring 4096 KiB,", "every 2.5s;", "127.0.0.1:10179/"]
+        {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        assert!(line.contains(env!("CARGO_PKG_VERSION")));
     }
 }

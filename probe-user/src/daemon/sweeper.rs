@@ -174,7 +174,7 @@ impl Work {
     fn sweep(&mut self) -> Duration {
         let begun = Instant::now();
         let ledger = Arc::clone(&self.ledger);
-        match self.probe.account(&mut |record| ledger.add(record)) {
+        match self.probe.account(&mut |record| _ = ledger.add(record)) {
             Ok(walk) => {
                 if let Some(why) = &walk.incomplete {
                     warn!("the sweep is incomplete: {why}");
@@ -207,7 +207,7 @@ impl Work {
             if let Ok(Record::Flow(record)) = decode(bytes)
                 && record.flags & flag::ACCOUNTED != 0
             {
-                *counts.entry(group_of(record)).or_insert(0) += 1;
+                *counts.entry(group_of(&record)).or_insert(0) += 1;
             }
         };
         match self.probe.snapshot(&mut each) {

@@ -97,6 +97,7 @@ fn metrics(family: &Family, snapshot: &Snapshot, own: &SelfStats) -> Vec<Metric>
         Read::Counter(value) => by_group(snapshot, |s, labels| vec![counter(labels, value(s) as f64)]),
         Read::CounterBy(values) => by_group(snapshot, |s, labels| by_label(family, &labels, values(s), 1.0)),
         Read::Micros(value) => by_group(snapshot, |s, labels| vec![counter(labels, value(s) as f64 / 1e6)]),
+        Read::MicrosBy(values) => by_group(snapshot, |s, labels| by_label(family, &labels, values(s), 1e6)),
         Read::Jiffies(value) => hz.map_or_else(Vec::new, |hz| {
             by_group(snapshot, |s, labels| vec![counter(labels, value(s) as f64 / hz)])
         }),

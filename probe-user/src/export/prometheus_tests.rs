@@ -40,6 +40,10 @@ fn snapshot() -> Snapshot {
     (end.opened_ns, end.now_ns, end.own_min_rtt_us, end.handshake_rtt_us) = (1_000, 1_500_001_000, 61, 70);
     (end.counters.segs_out, end.counters.bytes_sent) = (9, 9_007_199_254_740_992);
     aggregator.add(&end);
+    let mut reset = record(CLOSED, SERVER, ESTABLISHED | ACCOUNTED);
+    (reset.family, reset.remote_addr, reset.error) = (end.family, end.remote_addr, libc::ECONNRESET as u32);
+    (reset.state, reset.unsent_seq, reset.unacked_seq) = (state::ESTABLISHED, 40_000, 14_480);
+    aggregator.add(&reset);
     aggregator.add_synack(&synack());
     let mut refused = record(CLOSED, probe_common::record::role::CLIENT, 0);
     refused.error = libc::ECONNREFUSED as u32;

@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{CloseReason, Family, Flow, Role, RttSource, State};
+use super::{CloseReason, Family, FirstFin, Flow, Role, RttSource, State};
 
 /// What a field holds; what has no value is `None` around it.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
@@ -197,6 +197,7 @@ plain! {
     Role: Text = |v| v.name();
     State: Text = |v| v.name();
     CloseReason: Text = |v| v.name();
+    FirstFin: Text = |v| v.name();
     RttSource: Text = |v| v.name();
     IpAddr: Addr = |v| *v;
     Timestamp: Time = |v| *v;
@@ -221,11 +222,12 @@ macro_rules! fields {
 pub static FIELDS: &[Field] = fields! {
     schema_version flow_id netns family role local_addr local_port remote_addr remote_port uid cgroup
     congestion_control
-    state adopted opened_at closed_at duration_us close_reason error
+    state adopted opened_at closed_at duration_us close_reason first_fin error
     handshake_rtt_us srtt_us rttvar_us min_rtt_us rtt_samples rtt_sum_us rtt_max_us rtt_histogram rtt_source
     segs_out data_segs_out segs_in data_segs_in retrans_segs retrans_fast retrans_rto retrans_tlp retrans_syn
     retrans_synack retrans_other retrans_unattributed retrans_bytes spurious_segs lost_segs_estimate rto_count
-    loss_episodes loss_episode_us loss_episode_max_us needless_segs
+    loss_episodes loss_episode_us loss_episode_max_us undone_episodes needless_segs
+    stalls_rto stalls_zero_window stalls_other stall_rto_us stall_zero_window_us stall_other_us
     reordering_seen ce_delivered_segs ooo_segs_in
     bytes_sent bytes_acked bytes_received delivery_rate_bytes_per_second app_limited
     busy_us rwnd_limited_us sndbuf_limited_us cwnd_segs ssthresh_segs mss_bytes unacked_segs unacked_bytes unsent_bytes

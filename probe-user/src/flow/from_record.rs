@@ -9,10 +9,13 @@ use probe_common::{
     fields::{ABSENT, Field, Places},
     histogram::{BUCKETS, UPPER_BOUNDS_US},
     record::{Counters, FlowRecord, flag, kind, role},
-    tcp::state,
+    tcp::{ECHO_TICK_US, is_timed_in_us, state},
 };
 
-use super::{Family, Flow, Role, RttSource, SCHEMA_VERSION, State, close::close_reason};
+use super::{
+    Family, Flow, Role, RttSource, SCHEMA_VERSION, State,
+    close::{close_reason, first_fin},
+};
 
 /// What a record's numbers mean on the machine that they come from.
 #[derive(Clone, Debug)]
@@ -54,7 +57,6 @@ pub fn flow(record: &FlowRecord, context: &Context, cgroup: Option<Arc<str>>) ->
         (address(record.family, record.local_addr), address(record.family, record.remote_addr));
     let attributed = attributed(c);
     let spurious_segs = context.has(Field::DsackDups).then_some(c.spurious_segs);
-    let from_destroy = has_flag(flag::FROM_DESTROY);
     let samples = sampled.then_some(c.rtt_samples);
     let in_episodes = sampled && context.has(Field::UndoMarker);
     let needless_segs = in_episodes.then_some(c.needless_segs);
@@ -81,7 +83,9 @@ pub fn flow(record: &FlowRecord, context: &Context, cgroup: Option<Arc<str>>) ->
         closed_at: closed.then(|| context.wall(record.now_ns)).flatten(),
         duration_us: (record.opened_ns != 0).then(|| record.now_ns.saturating_sub(record.opened_ns) / 1000),
         close_reason: closed.then(|| close_reason(record)),
-        error: (closed && record.error != 0).then(|| errno_name(record.error)),
+        first_fin: first_fin(record),
+        // Our own tcp_disconnect, which wiped the counters, sets an error too.
+        error: (closed && record.error != 0 && !has_flag(flag::WIPED)).then(|| errno_name(record.error)),
         handshake_rtt_us: some_unless(record.handshake_rtt_us, u32::MAX),
         srtt_us: some_unless(record.srtt_us_x8, 0).map(|v| v >> 3),
         rttvar_us: some_unless(record.srtt_us_x8, 0).map(|_| record.mdev_us_x4 >> 2),
@@ -112,7 +116,14 @@ pub fn flow(record: &FlowRecord, context: &Context, cgroup: Option<Arc<str>>) ->
         loss_episodes: in_episodes.then_some(c.loss_episodes),
         loss_episode_us: in_episodes.then_some(c.loss_episode_us),
         loss_episode_max_us: in_episodes.then_some(record.loss_episode_max_us),
+        undone_episodes: in_episodes.then_some(c.undone_episodes),
         needless_segs,
+        stalls_rto: sampled.then_some(c.stalls_rto),
+        stalls_zero_window: sampled.then_some(c.stalls_zero_window),
+        stalls_other: sampled.then_some(c.stalls_other),
+        stall_rto_us: sampled.then_some(c.stall_rto_us),
+        stall_zero_window_us: sampled.then_some(c.stall_zero_window_us),
+        stall_other_us: sampled.then_some(c.stall_other_us),
         reordering_seen: context.has(Field::ReordSeen).then_some(record.reordering_seen),
         ce_delivered_segs: context.has(Field::DeliveredCe).then_some(c.ce_delivered_segs),
         ooo_segs_in: context.has(Field::RcvOoopack).then_some(c.ooo_segs_in),
@@ -120,7 +131,7 @@ pub fn flow(record: &FlowRecord, context: &Context, cgroup: Option<Arc<str>>) ->
         bytes_acked: c.bytes_acked,
         bytes_received: c.bytes_received,
         delivery_rate_bytes_per_second: delivery_rate(record, context),
-        app_limited: (context.has(Field::RateAppLimited) && record.rate_interval_us != 0)
+        app_limited: (context.has(Field::RateAppLimited) && has_rate(record))
             .then_some(record.rate_app_limited != 0),
         busy_us: context.jiffies_us(c.busy_jiffies),
         rwnd_limited_us: context.jiffies_us(c.rwnd_limited_jiffies),
@@ -130,9 +141,8 @@ pub fn flow(record: &FlowRecord, context: &Context, cgroup: Option<Arc<str>>) ->
         mss_bytes: record.mss_bytes,
         // tcp_reset and tcp_write_err purge the queue, and its count with it, before the transition to CLOSE.
         unacked_segs: (!closed || record.error == 0).then_some(record.unacked_segs),
-        unacked_bytes: (!from_destroy).then(|| unacked_bytes(record)),
-        // tcp_disconnect moves write_seq on.
-        unsent_bytes: (!from_destroy).then(|| unsent_bytes(record)),
+        unacked_bytes: unacked_bytes(record),
+        unsent_bytes: unsent_bytes(record),
     }
 }
 
@@ -147,13 +157,22 @@ pub fn attributed(c: &Counters) -> u32 {
         .fold(0, u32::wrapping_add)
 }
 
-/// The smallest round trip of this connection, µs: the kernel's minimum looks at every ACK and forgets after its window,
-/// ours looks once a round trip and does not. The kernel's outlives a disconnect, so a socket's later connections have
-/// only ours.
+/// The smallest round trip of this connection, µs. The kernel's minimum looks at every ACK and forgets after its window;
+/// ours looks once a round trip, only at samples timed in µs, and does not forget. The kernel's outlives a disconnect, so a
+/// socket's later connections have only ours. A whole number of milliseconds there is the echoed timestamp's, less than a
+/// tick too low or too high: ours stands for it when it is less than a tick above it.
 #[must_use]
 pub fn min_rtt_us(record: &FlowRecord) -> Option<u32> {
     let windowed = if record.generation == 0 { record.min_rtt_us } else { u32::MAX };
-    some_unless(windowed.min(record.own_min_rtt_us), u32::MAX)
+    let own = record.own_min_rtt_us;
+    let smallest = if is_timed_in_us(windowed) {
+        windowed.min(own)
+    } else if own < windowed.saturating_add(ECHO_TICK_US) {
+        own
+    } else {
+        windowed
+    };
+    some_unless(smallest, u32::MAX)
 }
 
 /// The address that the peers use on the wire.
@@ -180,13 +199,18 @@ fn histogram(counts: &[u32; BUCKETS]) -> Vec<(Option<u32>, u32)> {
     counts.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (bound(i), *n)).collect()
 }
 
+/// Whether the rate sample is this connection's. tcp_disconnect leaves the one before in place, and an application-limited
+/// one of the next connection does not replace a faster one (tcp_rate_gen).
+fn has_rate(record: &FlowRecord) -> bool {
+    record.rate_interval_us != 0 && record.generation == 0
+}
+
 /// As tcp_compute_delivery_rate does.
 fn delivery_rate(record: &FlowRecord, context: &Context) -> Option<u64> {
-    (context.has(Field::RateDelivered) && context.has(Field::RateInterval) && record.rate_interval_us != 0)
-        .then(|| {
-            u64::from(record.rate_delivered_segs) * u64::from(record.mss_bytes) * 1_000_000
-                / u64::from(record.rate_interval_us)
-        })
+    (context.has(Field::RateDelivered) && context.has(Field::RateInterval) && has_rate(record)).then(|| {
+        u64::from(record.rate_delivered_segs) * u64::from(record.mss_bytes) * 1_000_000
+            / u64::from(record.rate_interval_us)
+    })
 }
 
 /// A FIN takes one number of sequence space and no byte. It is the last, so it is among what is unsent if anything is.
@@ -194,18 +218,27 @@ fn has_queued_fin(record: &FlowRecord) -> bool {
     matches!(record.state, state::FIN_WAIT1 | state::LAST_ACK | state::CLOSING)
 }
 
-fn unsent_bytes(record: &FlowRecord) -> u32 {
-    match record.state {
-        state::SYN_SENT => 0,
-        _ => record.unsent_seq.saturating_sub(u32::from(has_queued_fin(record) && record.unsent_seq > 0)),
-    }
+/// Whether the socket's sequence numbers are still the connection's: tcp_disconnect moves write_seq on.
+fn has_sequence(record: &FlowRecord) -> bool {
+    record.flags & flag::FROM_DESTROY == 0
 }
 
-fn unacked_bytes(record: &FlowRecord) -> u32 {
-    match record.state {
+/// Bytes that the application wrote and the kernel never sent; `None` where the socket no longer told.
+#[must_use]
+pub fn unsent_bytes(record: &FlowRecord) -> Option<u32> {
+    has_sequence(record).then(|| match record.state {
+        state::SYN_SENT => 0,
+        _ => record.unsent_seq.saturating_sub(u32::from(has_queued_fin(record) && record.unsent_seq > 0)),
+    })
+}
+
+/// Bytes that were sent and not acknowledged; `None` where the socket no longer told.
+#[must_use]
+pub fn unacked_bytes(record: &FlowRecord) -> Option<u32> {
+    has_sequence(record).then(|| match record.state {
         state::SYN_SENT | state::SYN_RECV => 0,
         _ => record.unacked_seq.saturating_sub(u32::from(has_queued_fin(record) && record.unsent_seq == 0)),
-    }
+    })
 }
 
 fn state_of(number: u8) -> State {
@@ -235,6 +268,7 @@ fn errno_name(errno: u32) -> &'static str {
         libc::EHOSTUNREACH => "EHOSTUNREACH",
         libc::ENETUNREACH => "ENETUNREACH",
         libc::EHOSTDOWN => "EHOSTDOWN",
+        libc::ENONET => "ENONET",
         libc::ENETDOWN => "ENETDOWN",
         libc::ENOPROTOOPT => "ENOPROTOOPT",
         libc::EMSGSIZE => "EMSGSIZE",
@@ -244,6 +278,8 @@ fn errno_name(errno: u32) -> &'static str {
         libc::ENOBUFS => "ENOBUFS",
         libc::ENOMEM => "ENOMEM",
         libc::EOPNOTSUPP => "EOPNOTSUPP",
+        libc::EINVAL => "EINVAL",
+        libc::EBADMSG => "EBADMSG",
         _ => "EOTHER",
     }
 }
@@ -253,3 +289,7 @@ fn errno_name(errno: u32) -> &'static str {
 pub fn wall_offset_ns(wall: Timestamp, monotonic: SignedDuration) -> i64 {
     i64::try_from(wall.as_nanosecond() - monotonic.as_nanos()).unwrap_or(0)
 }
+
+#[cfg(test)]
+#[path = "from_record_tests.rs"]
+mod tests;

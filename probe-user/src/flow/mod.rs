@@ -60,6 +60,8 @@ pub struct Flow {
     pub duration_us: Option<u64>,
     /// How it ended; `None` while it lives.
     pub close_reason: Option<CloseReason>,
+    /// Whose FIN came first; `None` where none was seen.
+    pub first_fin: Option<FirstFin>,
     /// Name of the errno that it ended with.
     pub error: Option<&'static str>,
 
@@ -120,9 +122,23 @@ pub struct Flow {
     pub loss_episode_us: Option<u64>,
     /// The longest of them.
     pub loss_episode_max_us: Option<u32>,
-    /// Segments sent again without need, each once: reported by the peer, or in episodes that the kernel took back, for
-    /// nothing had been lost (RFC 2883, RFC 3522, RFC 5682).
+    /// Loss episodes that the kernel took back, for nothing had been lost (RFC 2883, RFC 3522, RFC 5682).
+    pub undone_episodes: Option<u32>,
+    /// Segments sent again without need, each once: reported by the peer, or in episodes that the kernel took back.
     pub needless_segs: Option<u32>,
+    /// Stalls that a retransmission timeout was part of: data outstanding, and nothing of it newly acknowledged for longer
+    /// than max(3 × srtt, 200 ms).
+    pub stalls_rto: Option<u32>,
+    /// … on a window that the peer had closed.
+    pub stalls_zero_window: Option<u32>,
+    /// … of neither kind.
+    pub stalls_other: Option<u32>,
+    /// Time in stalls that a retransmission timeout was part of, the present one up to when it was last looked at.
+    pub stall_rto_us: Option<u64>,
+    /// Time in those on a closed window.
+    pub stall_zero_window_us: Option<u64>,
+    /// Time in those of neither kind.
+    pub stall_other_us: Option<u64>,
     /// Times the kernel saw reordering.
     pub reordering_seen: Option<u32>,
     /// Segments delivered with a congestion mark.
@@ -209,6 +225,16 @@ pub enum State {
     LastAck,
     Listen,
     Closing,
+}
+
+/// Whose FIN came first, by the order of this host's states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstFin {
+    /// Ours, also when the peer's crossed it.
+    Local,
+    /// The peer's.
+    Remote,
 }
 
 /// How a connection ended, or why it never began.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{CloseReason, Family, Role, RttSource, State};
+use super::{CloseReason, Family, FirstFin, Role, RttSource, State};
 
 macro_rules! names {
     ($type:ident { $($variant:ident = $name:literal),+ $(,)? }) => {
@@ -29,6 +29,7 @@ macro_rules! names {
 
 names!(Family { Ipv4 = "ipv4", Ipv6 = "ipv6" });
 names!(Role { Client = "client", Server = "server" });
+names!(FirstFin { Local = "local", Remote = "remote" });
 names!(RttSource { RoundTrip = "round_trip", Sweep = "sweep" });
 names!(State {
     Established = "established",
@@ -92,6 +93,7 @@ mod tests {
     fn names_are_those_of_json() {
         same(Family::ALL, Family::name, 2);
         same(Role::ALL, Role::name, 2);
+        same(FirstFin::ALL, FirstFin::name, 2);
         same(RttSource::ALL, RttSource::name, 2);
         same(State::ALL, State::name, 11);
         same(CloseReason::ALL, CloseReason::name, 11);

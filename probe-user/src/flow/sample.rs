@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{CloseReason, Family, Flow, Role, RttSource, SCHEMA_VERSION, State};
+use super::{CloseReason, Family, FirstFin, Flow, Role, RttSource, SCHEMA_VERSION, State};
 
 /// A flow with a value in every field.
 pub(crate) fn full() -> Flow {
@@ -25,6 +25,7 @@ pub(crate) fn full() -> Flow {
         closed_at: Some("2026-01-02T03:05:06.5Z".parse().unwrap()),
         duration_us: Some(61_499_994),
         close_reason: Some(CloseReason::FinLocal),
+        first_fin: Some(FirstFin::Local),
         error: Some("ECONNRESET"),
         handshake_rtt_us: Some(20_050),
         srtt_us: Some(20_100),
@@ -54,7 +55,14 @@ pub(crate) fn full() -> Flow {
         loss_episodes: Some(2),
         loss_episode_us: Some(90_000),
         loss_episode_max_us: Some(60_000),
+        undone_episodes: Some(1),
         needless_segs: Some(1),
+        stalls_rto: Some(1),
+        stalls_zero_window: Some(2),
+        stalls_other: Some(0),
+        stall_rto_us: Some(412_000),
+        stall_zero_window_us: Some(1_300_000),
+        stall_other_us: Some(0),
         reordering_seen: Some(0),
         ce_delivered_segs: Some(0),
         ooo_segs_in: Some(0),
@@ -87,6 +95,7 @@ pub(crate) fn bare() -> Flow {
         closed_at: None,
         duration_us: None,
         close_reason: None,
+        first_fin: None,
         error: None,
         handshake_rtt_us: None,
         srtt_us: None,
@@ -104,7 +113,14 @@ pub(crate) fn bare() -> Flow {
         loss_episodes: None,
         loss_episode_us: None,
         loss_episode_max_us: None,
+        undone_episodes: None,
         needless_segs: None,
+        stalls_rto: None,
+        stalls_zero_window: None,
+        stalls_other: None,
+        stall_rto_us: None,
+        stall_zero_window_us: None,
+        stall_other_us: None,
         reordering_seen: None,
         ce_delivered_segs: None,
         ooo_segs_in: None,

@@ -137,15 +137,10 @@ fn open_by_id(root: &Root, id: u64) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The id of a cgroup's directory, for tests and for people.
-#[must_use]
-pub fn id_of(dir: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    fs::metadata(dir).ok().map(|m| m.ino())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -160,7 +155,7 @@ mod tests {
     #[test]
     fn the_root_is_found_by_its_own_id() {
         let root = Root::open().expect("cgroup v2");
-        let id = id_of(&root.mount_point).expect("an inode");
+        let id = fs::metadata(&root.mount_point).expect("an inode").ino();
         assert_eq!(Paths::new(root).path(id).as_deref(), Some("/"));
     }
 }

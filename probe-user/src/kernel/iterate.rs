@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 
 use bytemuck::cast_slice_mut;
+use probe_common::record::whole;
 
 /// Larger than the kernel's own buffer of eight pages, so that a read never splits a record by itself.
 const BUFFER_WORDS: usize = 64 * 1024 / 8;
@@ -20,14 +21,13 @@ impl Default for Buffer {
     }
 }
 
-/// Hands out every record of `record_bytes` bytes until the iterator ends; returns their number.
+/// Hands out every record until the iterator ends; returns their number.
 ///
 /// # Errors
 /// Reading failed and did not recover, or the last record is cut short: what was handed out is right, but not all.
 pub fn read_records(
     iterator: &mut impl Read,
     buffer: &mut Buffer,
-    record_bytes: usize,
     each: &mut dyn FnMut(&[u8]),
 ) -> io::Result<u64> {
     let bytes: &mut [u8] = cast_slice_mut(&mut buffer.0);
@@ -44,13 +44,14 @@ pub fn read_records(
             }
             Err(e) => return Err(e),
         }
-        let whole = filled / record_bytes * record_bytes;
-        for record in bytes[..whole].chunks_exact(record_bytes) {
+        let mut taken = 0;
+        for record in whole(&bytes[..filled]) {
             each(record);
             records += 1;
+            taken += record.len();
         }
-        bytes.copy_within(whole..filled, 0);
-        filled -= whole;
+        bytes.copy_within(taken..filled, 0);
+        filled -= taken;
     }
 }
 
@@ -60,7 +61,11 @@ fn is_passing(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytemuck::bytes_of;
+    use probe_common::record::{kind::LIVE, role::CLIENT};
+
     use super::*;
+    use crate::aggregate::testing::record;
 
     /// Gives what it holds in pieces, errors between them.
     struct Pieces(Vec<io::Result<Vec<u8>>>);
@@ -79,28 +84,33 @@ mod tests {
     fn records(pieces: Vec<io::Result<Vec<u8>>>) -> (io::Result<u64>, Vec<Vec<u8>>) {
         let mut seen = Vec::new();
         let mut each = |record: &[u8]| seen.push(record.to_vec());
-        let result = read_records(&mut Pieces(pieces), &mut Buffer::default(), 16, &mut each);
+        let result = read_records(&mut Pieces(pieces), &mut Buffer::default(), &mut each);
         (result, seen)
     }
 
     #[test]
     fn records_that_come_in_pieces_are_put_together() {
+        let record = bytes_of(&record(LIVE, CLIENT, 0).head).to_vec();
         let (result, seen) = records(vec![
-            Ok(vec![1; 8]),
+            Ok(record[..8].to_vec()),
             Err(io::Error::from_raw_os_error(libc::EINTR)),
-            Ok(vec![1; 16]),
+            Ok([&record[8..], &record[..100]].concat()),
             Err(io::Error::from_raw_os_error(libc::EAGAIN)),
-            Ok(vec![1; 8]),
+            Ok(record[100..].to_vec()),
         ]);
         assert_eq!(result.expect("whole"), 2);
-        assert_eq!(seen, [vec![1; 16], vec![1; 16]]);
+        assert_eq!(seen, [record.clone(), record]);
     }
 
     #[test]
     fn a_broken_end_is_told() {
-        let (result, seen) = records(vec![Ok(vec![1; 20])]);
+        let record = bytes_of(&record(LIVE, CLIENT, 0).head).to_vec();
+        let (result, seen) = records(vec![Ok([&record[..], &record[..20]].concat())]);
         assert!(result.is_err());
         assert_eq!(seen.len(), 1);
+        let (result, seen) = records(vec![Ok(vec![0xff; 700])]);
+        assert!(result.is_err());
+        assert_eq!(seen.len(), 0);
         let (result, _) = records(vec![Err(io::Error::from_raw_os_error(libc::EIO))]);
         assert!(result.is_err());
     }

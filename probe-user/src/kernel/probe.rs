@@ -211,11 +211,13 @@ fn attach_all(purpose: Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
     let places: &Places = &layout.places;
     // Woken when a quarter is unread: the rest is room for the time that the reader needs to come.
     let wake_at_bytes = purpose.ring_bytes / 4;
+    let hz = clock::jiffies_per_second();
     let log_level = if purpose.log { u8::MAX } else { 0 };
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .override_global("PLACES", &places[..], true)
         .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
+        .override_global("JIFFIES_PER_SECOND", &hz, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .map_max_entries("RECORDS", purpose.ring_bytes)
         .load(OBJECT)
@@ -270,8 +272,9 @@ fn load_iterator(program: &mut Iter, btf: &Btf) -> Result<()> {
 fn refusal(error: &ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
-        let last: Vec<_> =
-            log.lines().rev().filter(|l| !l.is_empty() && !l.starts_with("processed")).take(2).collect();
+        let statistics = ["processed", "verification time", "stack depth"];
+        let is_said = |line: &&str| !line.is_empty() && !statistics.iter().any(|s| line.starts_with(s));
+        let last: Vec<_> = log.lines().rev().filter(is_said).take(2).collect();
         let said = last.into_iter().rev().collect::<Vec<_>>().join("; ");
         return anyhow!("the kernel refused the program: {io_error} ({said})");
     }

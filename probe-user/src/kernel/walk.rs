@@ -4,7 +4,6 @@ use std::{collections::HashMap, fs::File};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Iter};
-use probe_common::record::FlowRecord;
 
 use super::{
     hooks::HookSpec,
@@ -49,8 +48,7 @@ pub(super) fn walk(
     for namespace in netns::all()? {
         let visit = traveller.visit(&namespace, || {
             let read = if netstat::holds_tcp_sockets() {
-                open(program)
-                    .and_then(|mut file| Ok(read_records(&mut file, buffer, size_of::<FlowRecord>(), each)?))
+                open(program).and_then(|mut file| Ok(read_records(&mut file, buffer, each)?))
             } else {
                 Ok(0)
             };

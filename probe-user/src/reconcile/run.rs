@@ -128,8 +128,8 @@ impl Counting {
             if record.flags & flag::ADOPTED != 0 {
                 *older.entry(record.netns).or_insert(0) += 1;
             } else {
-                let sums = NamespaceSums::under_way(record, synack_hook);
-                under_way.insert(id(record), (record.netns, sums));
+                let sums = NamespaceSums::under_way(&record, synack_hook);
+                under_way.insert(id(&record), (record.netns, sums));
             }
         })?;
         Ok((under_way, older))
@@ -158,15 +158,15 @@ impl Counting {
 fn add(aggregator: &mut Aggregator, malformed: &mut u64, under_way: &mut UnderWay, bytes: &[u8]) {
     match decode(bytes) {
         Ok(Record::Flow(record)) => {
-            under_way.remove(&id(record));
-            aggregator.add(record);
+            under_way.remove(&id(&record));
+            aggregator.add(&record);
         }
-        Ok(Record::Synack(record)) => aggregator.add_synack(record),
+        Ok(Record::Synack(record)) => aggregator.add_synack(&record),
         Err(_) => *malformed += 1,
     }
 }
 
-const fn id(record: &FlowRecord) -> (u64, u32) {
+fn id(record: &FlowRecord) -> (u64, u32) {
     (record.cookie, record.generation)
 }
 

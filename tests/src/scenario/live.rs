@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::download::PORT;
-use super::{LONG, Probe, causes, expect, expect_received, local_port};
+use super::{LONG, Probe, causes, expect, expect_received, is_min_rtt, local_port};
 use crate::kit::{Line, Namespace};
 use crate::link::{Direction, Link};
 use crate::traffic::{Behaviour, Options, Server, connect, drained, echo, receive_all};
@@ -31,6 +31,7 @@ pub const FIELDS: &[&str] = &[
     "closed_at",
     "duration_us",
     "close_reason",
+    "first_fin",
     "error",
     "handshake_rtt_us",
     "srtt_us",
@@ -60,7 +61,14 @@ pub const FIELDS: &[&str] = &[
     "loss_episodes",
     "loss_episode_us",
     "loss_episode_max_us",
+    "undone_episodes",
     "needless_segs",
+    "stalls_rto",
+    "stalls_zero_window",
+    "stalls_other",
+    "stall_rto_us",
+    "stall_zero_window_us",
+    "stall_other_us",
     "reordering_seen",
     "ce_delivered_segs",
     "ooo_segs_in",
@@ -128,7 +136,8 @@ pub fn like_tcp_info(line: &Line, info: &TcpInfo) -> Result<()> {
         let is = line.u64(field)?;
         ensure!(is.abs_diff(kernel) <= slack, "{field} is {is}, TCP_INFO says {kernel}");
     }
-    expect("min_rtt_us", line.maybe_u64("min_rtt_us")?, info.min_rtt_us().map(u64::from))?;
+    let (is, kernel) = (line.maybe_u64("min_rtt_us")?, info.min_rtt_us().map(u64::from));
+    ensure!(is_min_rtt(is, kernel), "min_rtt_us is {is:?}, TCP_INFO says {kernel:?}");
     expect("retrans_segs", causes(line)?.all, u64::from(info.total_retrans))?;
     // 2^31 − 1 is the kernel's word for a threshold that was never set.
     let threshold = Some(u64::from(info.snd_ssthresh)).filter(|value| *value < 0x7fff_ffff);

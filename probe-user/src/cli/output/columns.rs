@@ -146,6 +146,14 @@ static COLUMNS: &[Column] = &[
     column("fast", Number, 5, WIDE, |f| number(f.retrans_fast)),
     column("rto", Number, 5, WIDE, |f| number(f.retrans_rto)),
     column("tlp", Number, 5, WIDE, |f| number(f.retrans_tlp)),
+    column("stalls", Number, 6, WIDE, |f| {
+        Some(f.stalls_rto?.saturating_add(f.stalls_zero_window?).saturating_add(f.stalls_other?).to_string())
+    }),
+    column("stalled", Number, 7, WIDE, |f| {
+        let us = f.stall_rto_us?.saturating_add(f.stall_zero_window_us?).saturating_add(f.stall_other_us?);
+        Some(human::micros(us))
+    }),
+    column("undone", Number, 6, WIDE, |f| number(f.undone_episodes)),
     column("spurious", Number, 8, WIDE, |f| number(f.spurious_segs)),
     column("rate", Number, 7, WIDE, |f| {
         f.delivery_rate_bytes_per_second.map(|rate| format!("{}/s", human::scaled(rate)))
@@ -154,6 +162,7 @@ static COLUMNS: &[Column] = &[
     column("mss", Number, 5, WIDE, |f| number(f.mss_bytes)),
     column("unacked", Number, 7, WIDE, |f| number(f.unacked_segs)),
     column("unsent", Number, 6, WIDE, |f| f.unsent_bytes.map(|bytes| human::scaled(u64::from(bytes)))),
+    column("first-fin", Word, 9, WIDE, |f| Some(f.first_fin?.name().to_owned())),
     column("adopted", Word, 7, WIDE, |f| Some(if f.adopted { "yes" } else { "no" }.to_owned())),
     column("uid", Number, 5, WIDE, |f| Some(f.uid?.to_string())),
     column("netns", Number, 10, WIDE, |f| Some(f.netns.to_string())),
@@ -244,11 +253,27 @@ mod tests {
     fn every_cell_of_a_bare_flow_is_a_dash_or_known() {
         let flow = sample::bare();
         let cells = |name: &str| named(&[name.parse().unwrap()])[0].cell(&flow);
-        for name in
-            ["rtt", "min-rtt", "loss", "duration", "cc", "reason", "closed", "uid", "cgroup", "rate", "role"]
-        {
+        for name in [
+            "rtt",
+            "min-rtt",
+            "loss",
+            "duration",
+            "cc",
+            "reason",
+            "closed",
+            "uid",
+            "cgroup",
+            "rate",
+            "role",
+            "stalls",
+            "stalled",
+            "undone",
+            "first-fin",
+        ] {
             assert_eq!(cells(name), "-", "{name}");
         }
+        let full = |name: &str| named(&[name.parse().unwrap()])[0].cell(&sample::full());
+        assert_eq!((full("stalls"), full("stalled")), ("3".to_owned(), "1.71s".to_owned()));
         assert_eq!(cells("retrans"), "21");
         assert_eq!(cells("sent"), "3.0M");
     }

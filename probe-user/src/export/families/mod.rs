@@ -58,6 +58,8 @@ pub enum Read {
     CounterBy(ByLabel),
     /// A counter of microseconds a group, shown in seconds.
     Micros(fn(&Series) -> u64),
+    /// The same by the value of the family's label.
+    MicrosBy(ByLabel),
     /// A counter of jiffies a group, shown in seconds.
     Jiffies(fn(&Series) -> u64),
     /// The same by the value of the family's label.
@@ -82,6 +84,7 @@ impl Family {
             Read::Counter(_)
             | Read::CounterBy(_)
             | Read::Micros(_)
+            | Read::MicrosBy(_)
             | Read::Jiffies(_)
             | Read::JiffiesBy(_)
             | Read::OwnCounter(_) => Kind::Counter,

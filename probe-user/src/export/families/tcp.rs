@@ -1,14 +1,28 @@
 //! What is said of TCP connections: one series a group and family.
 
-use probe_common::fields::Field;
+use probe_common::{
+    fields::Field,
+    tcp::{Cause, StallCause},
+};
 
 use super::{Family, Read};
-use crate::aggregate::{CLOSE_REASONS, CONNECT_FAILURES, RetransmitCause};
+use crate::{
+    aggregate::{CLOSE_REASONS, CONNECT_FAILURES, Reasons},
+    flow::CloseReason,
+};
 
 const CONNECTIONS: &str = "connections";
 const SEGMENTS: &str = "segments";
 const BYTES: &str = "bytes";
 const SECONDS: &str = "seconds";
+
+const CLOSE_LEDGER: &str =
+    "tcp_sock.write_seq, snd_nxt and snd_una at sock_ops STATE_CB to CLOSE, a FIN taken off";
+const STALLS: &str = "tcp_sock.snd_una, srtt_us and delivered_mstamp, looked at when a segment is sent again, a timer fires, a round trip ends or a sweep comes by; chrono_stat for the peer's window";
+
+fn by_reason<const N: usize>(reasons: &[CloseReason; N], counts: &Reasons) -> Vec<(&'static str, u64)> {
+    reasons.map(|reason| (reason.name(), counts.get(reason))).to_vec()
+}
 
 /// Families of connections.
 pub const TCP: &[Family] = &[
@@ -40,9 +54,37 @@ pub const TCP: &[Family] = &[
         source: "sock_ops STATE_CB to CLOSE; the state before it, sk_err and the first FIN give the reason",
         meaning: "`fin_local` and `fin_remote`: in order, by who sent the first FIN. `reset_sent`, `reset_received`: by a reset. `timeout`: the kernel gave up waiting for an answer. `aborted`: ended by an administrator of this host. The side that closes first is done when it would enter TIME_WAIT.",
         field: None,
-        read: Read::CounterBy(|s| {
-            CLOSE_REASONS.map(|reason| (reason.as_str(), s.closed.get(reason))).to_vec()
-        }),
+        read: Read::CounterBy(|s| by_reason(&CLOSE_REASONS, &s.closed)),
+    },
+    Family {
+        name: "flowprobe_tcp_connections_closed_incomplete_total",
+        labels: &["reason"],
+        unit: CONNECTIONS,
+        help: "Connections that ended and left bytes unsent or unacknowledged, by reason.",
+        source: CLOSE_LEDGER,
+        meaning: "The peer may not have got all that the application wrote. Reasons are those of `flowprobe_tcp_connections_closed_total`, and 0 for `fin_local` and `fin_remote`: there all was acknowledged. Connections older than the probe whose end only the destroy hook saw (before Linux 6.12) are not among them.",
+        field: None,
+        read: Read::CounterBy(|s| by_reason(&CLOSE_REASONS, &s.closed_incomplete)),
+    },
+    Family {
+        name: "flowprobe_tcp_closed_unsent_bytes_total",
+        labels: &["reason"],
+        unit: BYTES,
+        help: "Bytes that applications wrote and connections that ended never sent, by reason.",
+        source: CLOSE_LEDGER,
+        meaning: "What the peer certainly did not get. Which connections are left out is said at `flowprobe_tcp_connections_closed_incomplete_total`.",
+        field: None,
+        read: Read::CounterBy(|s| by_reason(&CLOSE_REASONS, &s.closed_unsent_bytes)),
+    },
+    Family {
+        name: "flowprobe_tcp_closed_unacked_bytes_total",
+        labels: &["reason"],
+        unit: BYTES,
+        help: "Bytes that connections that ended had sent and the peer never acknowledged, by reason.",
+        source: CLOSE_LEDGER,
+        meaning: "What the peer may not have got: what arrived without its acknowledgement coming back is in it too. Which connections are left out is said at `flowprobe_tcp_connections_closed_incomplete_total`.",
+        field: None,
+        read: Read::CounterBy(|s| by_reason(&CLOSE_REASONS, &s.closed_unacked_bytes)),
     },
     Family {
         name: "flowprobe_tcp_connect_failures_total",
@@ -52,9 +94,7 @@ pub const TCP: &[Family] = &[
         source: "sock_ops STATE_CB to CLOSE, never ESTABLISHED before; sk_err gives the reason",
         meaning: "`connect_refused`, `connect_timeout`, `connect_unreachable`, `connect_reset`: the errno of connect(). `aborted`: this host gave up first. Requests that a listener drops never become a socket and are not counted here.",
         field: None,
-        read: Read::CounterBy(|s| {
-            CONNECT_FAILURES.map(|reason| (reason.as_str(), s.connect_failures.get(reason))).to_vec()
-        }),
+        read: Read::CounterBy(|s| by_reason(&CONNECT_FAILURES, &s.connect_failures)),
     },
     Family {
         name: "flowprobe_tcp_segments_sent_total",
@@ -95,7 +135,12 @@ pub const TCP: &[Family] = &[
         meaning: "Each retransmitted segment has exactly one cause. `fast`: in fast recovery (duplicate ACKs, SACK, RACK). `rto`: after a timeout. `tlp`: as a tail loss probe. `syn`, `synack`: in the handshake. `other`: the socket's state did not tell. `unattributed`: sent before the probe could see causes. Summed over causes it is the kernel's RetransSegs. It is not loss: subtract `flowprobe_tcp_spurious_retransmitted_segments_total` for an estimate of that. Like the kernel's counter it rises even if the segment then cannot leave the host. Without the synack hook, SYN-ACKs of requests that never completed are missing.",
         field: None,
         read: Read::CounterBy(|s| {
-            RetransmitCause::ALL.map(|cause| (cause.as_str(), s.retransmitted(cause))).to_vec()
+            let unattributed = (Cause::UNATTRIBUTED, s.unattributed);
+            Cause::ALL
+                .iter()
+                .map(|cause| (cause.as_str(), s.retransmitted(*cause)))
+                .chain([unattributed])
+                .collect()
         }),
     },
     Family {
@@ -147,6 +192,36 @@ pub const TCP: &[Family] = &[
         meaning: "Added when an episode ends. Summed over connections, so it can grow by more than a second in a second.",
         field: Some(Field::UndoMarker),
         read: Read::Micros(|s| s.loss_episode_us),
+    },
+    Family {
+        name: "flowprobe_tcp_loss_episodes_undone_total",
+        labels: &[],
+        unit: "episodes",
+        help: "Loss episodes that the kernel took back, for nothing had been lost.",
+        source: "tp_btf/tcp_cong_state_set; tcp_sock.undo_marker at the start and the end of the episode",
+        meaning: "A part of `flowprobe_tcp_loss_episodes_total`: what reordering or a delay made look like a loss. Too low: the evidence (echoed timestamps, DSACK, F-RTO) may come after the episode's end, or never.",
+        field: Some(Field::UndoMarker),
+        read: Read::Counter(|s| s.undone_episodes),
+    },
+    Family {
+        name: "flowprobe_tcp_stalls_total",
+        labels: &["cause"],
+        unit: "stalls",
+        help: "Stalls of connections, by cause: data outstanding and none of it newly acknowledged for longer than max(3 x srtt, 200 ms).",
+        source: STALLS,
+        meaning: "`rto`: a retransmission timeout fired in it. `zero_window`: the peer's window was closed. `other`: neither. Counted once, when it is seen to be long enough. A stall in which nothing is sent again and no timer fires is not seen. Connections older than the probe add theirs only where the kernel lets callbacks be switched on later.",
+        field: None,
+        read: Read::CounterBy(|s| StallCause::ALL.map(|cause| (cause.as_str(), s.stalls(cause))).to_vec()),
+    },
+    Family {
+        name: "flowprobe_tcp_stall_seconds_total",
+        labels: &["cause"],
+        unit: SECONDS,
+        help: "Time that connections spent in stalls, by cause.",
+        source: STALLS,
+        meaning: "From the last delivery before the stall to the acknowledgement that ends it. Grows while a stall lasts, at each sweep. Summed over connections, so it can grow by more than a second in a second.",
+        field: None,
+        read: Read::MicrosBy(|s| StallCause::ALL.map(|cause| (cause.as_str(), s.stall_us(cause))).to_vec()),
     },
     Family {
         name: "flowprobe_tcp_needless_retransmitted_segments_total",

@@ -57,6 +57,13 @@ impl Filter {
     pub fn matches(&self, flow: &Flow) -> bool {
         self.0.as_ref().is_none_or(|expr| expr.ask(flow) == Some(true))
     }
+
+    /// Whether a test wants states in which there is no live connection: sockets that listen, that are closed, or that a
+    /// connection left behind.
+    #[must_use]
+    pub fn wants_no_connection(&self) -> bool {
+        self.0.as_ref().is_some_and(|expr| expr.wants_only(NO_CONNECTION))
+    }
 }
 
 /// What is wrong with a filter, and where.
@@ -167,7 +174,19 @@ impl Op {
     }
 }
 
+/// States of sockets that carry no connection.
+const NO_CONNECTION: u16 = bit(State::Listen) | bit(State::Close) | bit(State::TimeWait);
+
 impl Expr {
+    /// Whether a test outside of any `not` wants states of `set` and no other.
+    fn wants_only(&self, set: u16) -> bool {
+        match self {
+            Self::Every(many) | Self::Either(many) => many.iter().any(|expr| expr.wants_only(set)),
+            Self::Test(Test::State(wanted)) => wanted & !set == 0,
+            Self::Not(_) | Self::Test(_) => false,
+        }
+    }
+
     /// Kleene's three values: `None` is unknown.
     fn ask(&self, flow: &Flow) -> Option<bool> {
         match self {

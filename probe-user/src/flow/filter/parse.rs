@@ -11,7 +11,7 @@ use super::{
     nearest, quantity,
 };
 use crate::flow::{
-    CloseReason, Family, Role, RttSource, State,
+    CloseReason, Family, FirstFin, Role, RttSource, State,
     field::{FIELDS, Field, Kind as Holds, Measure, Unit},
 };
 
@@ -157,6 +157,7 @@ impl Parser<'_> {
                     "family" if wanted == "inet6" => "ipv6".to_owned(),
                     "family" => one_of(&wanted, Family::ALL.iter().map(|v| v.name()))?,
                     "close_reason" => one_of(&wanted, CloseReason::ALL.iter().map(|v| v.name()))?,
+                    "first_fin" => one_of(&wanted, FirstFin::ALL.iter().map(|v| v.name()))?,
                     "rtt_source" => one_of(&wanted, RttSource::ALL.iter().map(|v| v.name()))?,
                     _ => text.to_owned(),
                 };

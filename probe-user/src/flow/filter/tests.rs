@@ -307,3 +307,16 @@ proptest! {
         prop_assert_ne!(filter(words).matches(&flow), filter(&format!("not ({words})")).matches(&flow));
     }
 }
+
+#[test]
+fn states_without_a_connection_are_known() {
+    for words in
+        ["state listen", "state listening", "state time-wait and rtt > 1ms", "dport :80 or (state closed)"]
+    {
+        assert!(Filter::parse(&[words]).unwrap().wants_no_connection(), "{words}");
+    }
+    for words in ["", "state all", "state bucket", "state established", "not state listen", "state != listen"]
+    {
+        assert!(!Filter::parse(&[words]).unwrap().wants_no_connection(), "{words}");
+    }
+}
