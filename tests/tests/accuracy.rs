@@ -1,7 +1,7 @@
 //! Are the figures as close to the truth as docs/accuracy.md says? The short form of `cargo xtask accuracy`.
 
 use anyhow::{Result, ensure};
-use tests::accuracy::{Form, Outcome, cells, exceeded, measure};
+use tests::accuracy::{Form, Outcome, cells, exceeded, exceeded_together, measure};
 use tests::kit::take_turn;
 use tests::scenario::Probe;
 
@@ -10,7 +10,7 @@ fn every_cell_of_the_short_form_is_within_its_bounds() -> Result<()> {
     let _turn = take_turn()?;
     let probe = Probe::start()?;
     let cells = cells(Form::Short);
-    let mut broken = Vec::new();
+    let (mut measured, mut broken) = (Vec::new(), Vec::new());
     let (mut judged, mut reordered) = (false, 0);
     let mut causes = std::collections::BTreeSet::new();
     for cell in &cells {
@@ -19,15 +19,17 @@ fn every_cell_of_the_short_form_is_within_its_bounds() -> Result<()> {
         broken.extend(
             sentences.into_iter().map(|sentence| format!("{}, {}: {sentence}", cell.axis, cell.name)),
         );
-        if let Outcome::Measured(figures) = measurement.outcome {
+        if let Outcome::Measured(figures) = &measurement.outcome {
             judged |= figures.loss.dropped >= 100;
-            causes.extend(figures.confusion.into_keys());
+            causes.extend(figures.confusion.keys().cloned());
             if measurement.reordering_only {
                 reordered += figures.loss.needless;
             }
         }
+        measured.push(measurement);
     }
     probe.stop()?;
+    broken.extend(exceeded_together(&measured));
     ensure!(broken.is_empty(), "{} bounds are exceeded:\n{}", broken.len(), broken.join("\n"));
     // What was not provoked was not judged.
     ensure!(judged, "no cell lost a hundred segments: the estimate was not judged");

@@ -126,7 +126,10 @@ fn measure(place: &str, quick: bool) -> Result<bool> {
 /// The beginning of a line of measurement, as far as it names the cell.
 fn progress(line: &str) -> String {
     let named = line.split(",\"cells\"").next().unwrap_or_default();
-    named.trim_start_matches("{\"axis\":\"").trim_end_matches('"').replace("\",\"cell\":\"", ": ")
+    named
+        .trim_start_matches("{\"axis\":\"")
+        .replace("\",\"cell\":\"", ": ")
+        .replace("\",\"seed\":", ", seed ")
 }
 
 /// The document of all lines there are, running kernel first.
@@ -172,7 +175,7 @@ mod tests {
 
     #[test]
     fn progress_names_the_cell() {
-        let line = "{\"axis\":\"loss\",\"cell\":\"1 %\",\"cells\":3,\"kernel\":\"6\"}";
-        assert_eq!(progress(line), "loss: 1 %");
+        let line = "{\"axis\":\"loss\",\"cell\":\"1 %\",\"seed\":7,\"cells\":3,\"kernel\":\"6\"}";
+        assert_eq!(progress(line), "loss: 1 %, seed 7");
     }
 }

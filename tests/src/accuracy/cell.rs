@@ -24,6 +24,13 @@ pub enum Fault {
         /// How many.
         count: u64,
     },
+    /// At random segments, chosen by the seed, so many data segments in a row are lost, repeated ones too.
+    Bursts {
+        /// With this probability (0 to 1) a first transmission is the first of them.
+        share: f64,
+        /// How many.
+        length: u64,
+    },
     /// The last so many data segments are lost once.
     Tail {
         /// How many.
@@ -67,6 +74,8 @@ pub struct Cell {
     pub gso: Gso,
     /// Connections at once.
     pub flows: usize,
+    /// How long after the one before each connection begins.
+    pub apart: Duration,
     /// What the server sends on each.
     pub bytes: usize,
     /// Start of everything random.
@@ -74,7 +83,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// The base case: a round trip of 20 ms, 1 % loss, CUBIC, IPv4, GSO off, one flow of 3 MB.
+    /// The base case: a round trip of 20 ms, 1 % loss, CUBIC, IPv4, GSO off, one flow of 3 MB, seed 7.
     #[must_use]
     pub fn base(axis: &'static str, name: &str) -> Self {
         Self {
@@ -89,6 +98,7 @@ impl Cell {
             v6: false,
             gso: Gso::Off,
             flows: 1,
+            apart: Duration::ZERO,
             bytes: 3_000_000,
             seed: 7,
         }
@@ -109,6 +119,7 @@ impl Cell {
             Fault::Burst { first, count } => {
                 (first..first + count).for_each(|segment| drop(Pick::Data(segment)));
             }
+            Fault::Bursts { share, length } => drop(self.bursts(share, length)),
             Fault::Tail { count } => (0..count).for_each(|back| {
                 let offset = self.bytes as u64 - 1 - back * self.segment();
                 drop(Pick::Byte { offset, transmission: 1 });
@@ -128,6 +139,23 @@ impl Cell {
             seen.kind == Kind::Data && seen.transmission == 1 && seen.nth_data > 10 && random.f64() < share
         }));
         Rule::new(Direction::ToClient, pick, Action::Hold(by))
+    }
+
+    fn bursts(&self, share: f64, length: u64) -> Pick {
+        let mut random = fastrand::Rng::with_seed(self.seed);
+        let mut left: HashMap<u16, u64> = HashMap::new();
+        Pick::When(Box::new(move |seen| {
+            if seen.kind != Kind::Data {
+                return false;
+            }
+            let left = left.entry(seen.client_port).or_default();
+            if *left == 0 && seen.transmission == 1 && random.f64() < share {
+                *left = length;
+            }
+            let lost = *left > 0;
+            *left = left.saturating_sub(1);
+            lost
+        }))
     }
 }
 

@@ -14,16 +14,16 @@ use crate::kit::Line;
 pub struct Measurement {
     /// The axis; the first name in the line, so that a line is known by its beginning.
     pub axis: String,
-    /// The place on the axis.
+    /// The place on the axis. Several cells have the same when only their seeds differ.
     pub cell: String,
+    /// Start of everything random.
+    pub seed: u64,
     /// How many cells the run had been asked for.
     pub cells: usize,
     /// The form of the run.
     pub form: Form,
     /// The kernel's release.
     pub kernel: String,
-    /// Start of everything random.
-    pub seed: u64,
     /// The link's round trip.
     pub round_trip_us: u64,
     /// Connections at once.
@@ -32,7 +32,9 @@ pub struct Measurement {
     pub bytes: usize,
     /// Whether segments were only delayed, none lost.
     pub reordering_only: bool,
-    /// How long the cell took.
+    /// How often it was measured: again when only times exceeded a bound. The last is kept.
+    pub attempts: u32,
+    /// How long the cell took, all of them.
     pub seconds: f64,
     /// What came of it.
     pub outcome: Outcome,
@@ -49,6 +51,9 @@ pub enum Outcome {
     /// The run went wrong; the text says how.
     Failed(String),
 }
+
+/// The row of the confusion matrix for what timers sent again without need: packets were late, not lost.
+pub(super) const NEEDLESS: &str = "none, a timer";
 
 /// The figures of a cell.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,13 +93,23 @@ pub struct Segments {
 /// Segments lost and needlessly sent again, both ends.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Loss {
-    /// SYN, SYN-ACK, data and FIN that the link dropped.
+    /// SYN, SYN-ACK, data and FIN that did not get through: the link dropped them, or the receiver threw them away.
     pub dropped: u64,
+    /// Those of them that arrived, with timestamps so old that the receiver threw them away (PAWS).
+    pub refused_needed: u64,
+    /// All data segments that arrived so, needed or not, by the ledger.
+    pub refused: u64,
+    /// TcpExt.PAWSEstab of both namespaces: the same, by the receivers.
+    pub refused_by_receivers: u64,
     /// flowprobe's `lost_segs_estimate`.
     pub estimate: u64,
     /// Segments sent again that arrived though all they hold had arrived before.
     pub needless: u64,
-    /// flowprobe's `spurious_segs`.
+    /// Those of them that are SYNs and SYN-ACKs.
+    pub needless_handshake: u64,
+    /// Those that flowprobe found: `retrans_segs` less `lost_segs_estimate`.
+    pub found_needless: u64,
+    /// Those of them that the peer reported: `spurious_segs`.
     pub spurious: u64,
 }
 
@@ -141,6 +156,9 @@ pub struct Quantile {
     pub bucket: i32,
     /// That bucket's number minus the number of the one that holds the true value.
     pub off: i32,
+    /// How far that bucket is from the values at the true one's rank and one rank to either side, µs; 0 when it holds one
+    /// of them or lies between them.
+    pub beyond_us: f64,
 }
 
 /// Number of the lowest bucket, which holds everything up to 2^-14 s, and of the highest, which has no upper bound.
@@ -150,6 +168,16 @@ const BUCKETS: (i32, i32) = (-56, 7);
 pub(super) fn bucket_of(us: f64) -> i32 {
     let exact = 4.0 * (us / 1e6).log2();
     (exact.ceil() as i32).clamp(BUCKETS.0, BUCKETS.1)
+}
+
+/// What the bucket's values are at most.
+pub(super) fn upper_bound_us(bucket: i32) -> f64 {
+    if bucket >= BUCKETS.1 { f64::INFINITY } else { 2_f64.powf(f64::from(bucket) / 4.0) * 1e6 }
+}
+
+/// What the bucket's values are more than.
+pub(super) fn lower_bound_us(bucket: i32) -> f64 {
+    if bucket <= BUCKETS.0 { 0.0 } else { upper_bound_us(bucket - 1) }
 }
 
 /// The place of a quantile among `count` values in order, by nearest rank.
@@ -166,12 +194,17 @@ impl Quantile {
         let mut sorted = true_ns.to_vec();
         sorted.sort_unstable();
         let at = rank(sorted.len(), quantile);
-        let true_us = *sorted.get(at).context("the ledger holds no round trip")? as f64 / 1e3;
+        let value_us = |place: usize| sorted.get(place).or(sorted.last()).map(|ns| *ns as f64 / 1e3);
+        let true_us = value_us(at).context("the ledger holds no round trip")?;
+        let (low_us, high_us) =
+            (value_us(at.saturating_sub(1)).unwrap_or(true_us), value_us(at + 1).unwrap_or(true_us));
         let all: u64 = histogram.iter().map(|(_, count)| count).sum();
         let mut left = rank(usize::try_from(all)?, quantile) as u64;
         for (bucket, count) in histogram {
             if left < *count {
-                return Ok(Self { true_us, bucket: *bucket, off: bucket - bucket_of(true_us) });
+                let (from_us, to_us) = (lower_bound_us(*bucket), upper_bound_us(*bucket));
+                let beyond_us = (from_us - high_us).max(low_us - to_us).max(0.0);
+                return Ok(Self { true_us, bucket: *bucket, off: bucket - bucket_of(true_us), beyond_us });
             }
             left -= count;
         }
@@ -225,7 +258,10 @@ mod tests {
         assert_eq!((median.bucket, median.off), (-22, 0));
         assert_eq!(Quantile::of(1.0, &histogram, &true_ns).unwrap().bucket, -6);
         assert_eq!(Quantile::of(0.99, &histogram, &true_ns).unwrap().bucket, -22);
-        assert_eq!(Quantile::of(0.5, &[(-20, 3)], &true_ns).unwrap().off, 2);
+        let far = Quantile::of(0.5, &[(-20, 3)], &true_ns).unwrap();
+        assert_eq!((far.off, far.beyond_us.round()), (2, 6278.0), "from 2^(-21/4) s = 26.278 ms");
+        let next = Quantile::of(0.5, &[(-22, 1), (-17, 3)], &[20_000_000, 20_000_000, 50_000_000]).unwrap();
+        assert_eq!((next.off, next.beyond_us), (5, 0.0), "the next rank's value is in that bucket");
         assert!(Quantile::of(0.5, &[], &true_ns).is_err());
     }
 }

@@ -4,7 +4,7 @@
 //! * [`cell`] one cell: a link, a fault, the traffic. [`matrix`] which cells there are, for each form.
 //! * [`truth`] the true round trips, from the ledger alone.
 //! * [`run`] runs a cell; [`figures`] what is kept of it, one JSON line each; [`bounds`] what it must hold.
-//! * [`report`] and [`words`] make the document of the lines.
+//! * [`report`] makes the document of the lines.
 
 mod bounds;
 mod cell;
@@ -13,11 +13,12 @@ mod matrix;
 mod program;
 mod report;
 mod run;
+mod summary;
 mod tables;
 mod truth;
 mod words;
 
-pub use bounds::exceeded;
+pub use bounds::{exceeded, exceeded_together};
 pub use cell::{Cell, Fault};
 pub use figures::{Figures, FlowFigures, Loss, Measurement, Outcome, Quantile, Segments};
 pub use matrix::{Form, cells};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Cell, Form, Measurement, Outcome, cells, exceeded, measure, report};
+use super::{Cell, Form, Measurement, Outcome, cells, exceeded, exceeded_together, measure, report};
 use crate::kit::take_turn;
 use crate::link::device;
 use crate::scenario::Probe;
@@ -36,7 +36,13 @@ fn print_report() -> Result<()> {
     io::stdin().read_to_string(&mut text).context("cannot read the measurements")?;
     let measurements = text
         .lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("not a measurement: {line}")))
+        .map(|line| {
+            serde_json::from_str(line).with_context(|| {
+                format!(
+                    "this is no measurement, or one of an older program: measure that kernel again: {line}"
+                )
+            })
+        })
         .collect::<Result<Vec<Measurement>>>()?;
     io::stdout().write_all(report(&measurements).as_bytes())?;
     Ok(())
@@ -57,7 +63,7 @@ fn run(form: Form, words: &[String]) -> Result<bool> {
     let _turn = take_turn()?;
     device::set_up("lo", true)?;
     let mut probe = None;
-    let mut sound = true;
+    let (mut sound, mut measured) = (true, Vec::new());
     for cell in &picked {
         let running = match &probe {
             Some(running) => running,
@@ -74,6 +80,11 @@ fn run(form: Form, words: &[String]) -> Result<bool> {
             sound = false;
             eprintln!("{}, {}: {sentence}", cell.axis, cell.name);
         }
+        measured.push(measurement);
+    }
+    for sentence in exceeded_together(&measured) {
+        sound = false;
+        eprintln!("all cells together: {sentence}");
     }
     if let Some(probe) = probe {
         probe.stop()?;

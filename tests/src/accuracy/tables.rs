@@ -1,38 +1,39 @@
-//! The tables of one kernel's part of the document, in Markdown.
+//! The tables of the document, in Markdown.
 
 use std::collections::BTreeSet;
 
-use super::bounds::{JUDGED_DROPS, exceeded};
-use super::figures::{FlowFigures, Measurement, Outcome, Segments};
+use super::bounds::{JUDGED_DROPS, Reordered, judge};
+use super::figures::{Figures, FlowFigures, Measurement, Outcome};
 use super::report::Run;
+use super::summary::shares;
 
-/// A table, or nothing when it has no row.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+/// What stands where there is nothing to say.
+const NONE: &str = "–";
+
+/// A table, or nothing when it has no row. The first column is text, the others are figures.
+pub(super) fn grid(head: &[impl AsRef<str>], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
-    // The first column is text, the others are figures.
-    let rule: Vec<String> =
-        (0..head.len()).map(|column| if column == 0 { "---" } else { "---:" }.to_owned()).collect();
+    let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
+    let head: Vec<&str> = head.iter().map(AsRef::as_ref).collect();
+    let rule: Vec<&str> = (0..head.len()).map(|column| if column == 0 { "---" } else { "---:" }).collect();
     let mut text = line(&head) + &line(&rule);
     for row in rows {
-        text += &line(row);
+        text += &line(&row.iter().map(String::as_str).collect::<Vec<_>>());
     }
     text
 }
 
-/// Smallest, median and the largest in size of some signed figures, without decimals.
-fn spread(figures: impl Iterator<Item = f64>) -> String {
+/// Smallest, median and largest of some signed figures, without decimals.
+pub(super) fn spread(figures: impl Iterator<Item = f64>) -> String {
     let mut sorted: Vec<f64> = figures.collect();
     sorted.sort_by(f64::total_cmp);
-    let worst = sorted.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs()));
-    match (sorted.first(), sorted.get(sorted.len() / 2), worst) {
-        (Some(min), Some(median), Some(worst)) => {
-            format!("{} / {} / {}", signed(*min), signed(*median), signed(worst))
+    match (sorted.first(), sorted.get(sorted.len() / 2), sorted.last()) {
+        (Some(min), Some(median), Some(max)) => {
+            format!("{} / {} / {}", signed(*min), signed(*median), signed(*max))
         }
-        _ => "–".to_owned(),
+        _ => NONE.to_owned(),
     }
 }
 
@@ -47,242 +48,215 @@ pub(super) fn difference(is: u64, should: u64) -> f64 {
 }
 
 /// Estimate against drops in percent, where there are enough drops to judge.
-fn percent(estimate: u64, dropped: u64) -> String {
+pub(super) fn error_percent(estimate: u64, dropped: u64) -> String {
     if dropped < JUDGED_DROPS {
-        return "–".to_owned();
+        return NONE.to_owned();
     }
     format!("{:+.1} %", difference(estimate, dropped) / dropped as f64 * 100.0)
 }
 
-/// Retransmitted segments, by axis.
-pub(super) fn segments(run: &Run<'_>) -> String {
-    let mut rows = Vec::new();
-    let mut total = (0, Segments::default());
-    for axis in run.axes() {
-        let (mut cells, mut sum) = (0, Segments::default());
-        for (_, figures) in run.of(axis) {
-            cells += 1;
-            add(&mut sum, &figures.segments);
-        }
-        total.0 += cells;
-        add(&mut total.1, &sum);
-        rows.push(segments_row(axis, cells, &sum));
-    }
-    rows.push(segments_row("**all**", total.0, &total.1));
-    let head = [
-        "axis",
-        "cells",
-        "ledger",
-        "Σ causes",
-        "retrans_segs",
-        "RetransSegs",
-        "senders: retrans_segs",
-        "senders: TCP_INFO",
-        "difference",
-        "unexplained",
-    ];
-    table(&head, &rows)
+/// Seeds in order, each once.
+pub(super) fn seeds(seeds: impl Iterator<Item = u64>) -> String {
+    let all: Vec<String> = seeds.collect::<BTreeSet<u64>>().iter().map(u64::to_string).collect();
+    all.join(", ")
 }
 
-fn add(sum: &mut Segments, part: &Segments) {
-    sum.ledger += part.ledger;
-    sum.causes += part.causes;
-    sum.retrans_segs += part.retrans_segs;
-    sum.kernel += part.kernel;
-    sum.tcp_info += part.tcp_info;
-    sum.senders += part.senders;
-    sum.unexplained += part.unexplained;
-    sum.difference += part.difference;
-}
-
-fn segments_row(name: &str, cells: u64, sum: &Segments) -> Vec<String> {
-    let figures = [
-        cells,
-        sum.ledger,
-        sum.causes,
-        sum.retrans_segs,
-        sum.kernel,
-        sum.senders,
-        sum.tcp_info,
-        sum.difference,
-        sum.unexplained,
-    ];
-    std::iter::once(name.to_owned()).chain(figures.iter().map(u64::to_string)).collect()
-}
-
-/// The confusion matrix of the cells with a single cause.
-pub(super) fn confusion(run: &Run<'_>) -> String {
-    let matrices: Vec<_> = run.measured().map(|(_, figures)| &figures.confusion).collect();
-    let truths: BTreeSet<&String> = matrices.iter().flat_map(|matrix| matrix.keys()).collect();
+/// The confusion matrix of the cells with a single cause; in each place one figure a kernel.
+pub(super) fn confusion(runs: &[Run<'_>]) -> String {
+    let matrices: Vec<Vec<_>> =
+        runs.iter().map(|run| run.measured().map(|(_, figures)| &figures.confusion).collect()).collect();
+    let truths: BTreeSet<&String> = matrices.iter().flatten().flat_map(|matrix| matrix.keys()).collect();
     let mut columns = vec!["fast", "rto", "tlp", "syn", "synack", "other", "unattributed"];
-    if matrices.iter().flat_map(|matrix| matrix.values()).any(|row| row.contains_key("missing")) {
+    if matrices.iter().flatten().flat_map(|matrix| matrix.values()).any(|row| row.contains_key("missing")) {
         columns.push("missing");
     }
-    let count = |truth: &String, reported: &str| -> u64 {
-        matrices.iter().filter_map(|matrix| matrix.get(truth)?.get(reported)).sum()
+    let count = |truth: &String, reported: &str| -> String {
+        let each = matrices.iter().map(|run| {
+            run.iter().filter_map(|matrix| matrix.get(truth)?.get(reported)).sum::<u64>().to_string()
+        });
+        each.collect::<Vec<_>>().join(" / ")
     };
     let rows: Vec<Vec<String>> = truths
         .into_iter()
         .map(|truth| {
-            let figures = columns.iter().map(|reported| count(truth, reported).to_string());
-            std::iter::once(truth.clone()).chain(figures).collect()
+            std::iter::once(truth.clone())
+                .chain(columns.iter().map(|reported| count(truth, reported)))
+                .collect()
         })
         .collect();
     columns.insert(0, "true cause");
-    table(&columns, &rows)
+    let table = grid(&columns, &rows);
+    if table.is_empty() {
+        return table;
+    }
+    let kernels: Vec<&str> = runs.iter().map(|run| run.kernel).collect();
+    format!(
+        "Segments sent again in the cells with one possible cause, on {}.\n\n{table}",
+        kernels.join(" / ")
+    )
 }
 
-/// Errors of the round trips, by axis.
-pub(super) fn round_trips(run: &Run<'_>) -> String {
-    let rows: Vec<Vec<String>> = run
-        .axes()
-        .into_iter()
-        .map(|axis| {
-            let flows: Vec<(&Measurement, &FlowFigures)> = run
-                .of(axis)
-                .flat_map(|(one, figures)| figures.per_flow.iter().map(move |flow| (one, flow)))
+/// Errors of the round trips, by the link's round trip.
+pub(super) fn round_trips(runs: &[Run<'_>]) -> String {
+    let mut rows = Vec::new();
+    for run in runs {
+        // Where times are not judged, all links together: their differences are the machine's.
+        let timed = run.all.iter().all(|one| one.form.timed());
+        let links: BTreeSet<Option<u64>> =
+            run.measured().map(|(one, _)| timed.then_some(one.round_trip_us)).collect();
+        for link_us in links {
+            let flows: Vec<(u64, &FlowFigures)> = run
+                .flows()
+                .filter(|(one, ..)| link_us.is_none_or(|us| us == one.round_trip_us))
+                .map(|(one, _, flow)| (one.round_trip_us, flow))
                 .collect();
-            let over = |figure: fn(&Measurement, &FlowFigures) -> f64| {
-                spread(flows.iter().map(|(one, flow)| figure(one, flow)))
+            let over = |figure: &dyn Fn(u64, &FlowFigures) -> f64| {
+                spread(flows.iter().map(|(link_us, flow)| figure(*link_us, flow)))
             };
-            vec![
-                axis.to_owned(),
+            let link = link_us.map_or("all".to_owned(), |us| format!("{} ms", us as f64 / 1e3));
+            rows.push(vec![
+                format!("{link}, {}", run.kernel),
                 flows.len().to_string(),
-                over(|one, flow| difference(flow.min_rtt_us, one.round_trip_us)),
-                over(|_, flow| flow.min_rtt_us as f64 - flow.ledger_min_us),
-                over(|_, flow| f64::from(flow.median.off)),
-                over(|_, flow| f64::from(flow.p99.off)),
-                over(|_, flow| difference(flow.samples, flow.round_trips)),
-                over(|_, flow| flow.samples_off()),
-                over(|_, flow| difference(flow.receiver_samples, flow.receiver_round_trips)),
-            ]
-        })
-        .collect();
+                over(&|link_us, flow| difference(flow.min_rtt_us, link_us)),
+                over(&|link_us, flow| flow.ledger_min_us - link_us as f64),
+                over(&|_, flow| f64::from(flow.median.off)),
+                over(&|_, flow| f64::from(flow.p99.off)),
+                over(&|_, flow| difference(flow.samples, flow.round_trips)),
+                over(&|_, flow| flow.samples_off()),
+                over(&|_, flow| difference(flow.receiver_samples, flow.receiver_round_trips)),
+            ]);
+        }
+    }
     let head = [
-        "axis (each: min / median / worst)",
+        "min / median / max over the flows",
         "flows",
         "min_rtt_us − link, µs",
-        "min_rtt_us − ledger's, µs",
-        "median, buckets off",
-        "p99, buckets off",
+        "ledger's smallest − link, µs",
+        "median off, buckets",
+        "p99 off, buckets",
         "sender: rtt_samples − round trips",
-        "sender: samples off",
+        "sender: outside of the allowed",
         "receiver: rtt_samples − round trips",
     ];
-    table(&head, &rows)
+    grid(&head, &rows)
 }
 
-/// Estimate of losses against drops, for each cell with drops.
-pub(super) fn losses(run: &Run<'_>) -> String {
-    let rows: Vec<Vec<String>> = run
-        .measured()
-        .filter(|(_, figures)| figures.loss.dropped > 0)
-        .map(|(one, figures)| {
-            let loss = figures.loss;
-            vec![
-                format!("{}: {}", one.axis, one.cell),
-                loss.dropped.to_string(),
-                loss.estimate.to_string(),
-                signed(difference(loss.estimate, loss.dropped)),
-                percent(loss.estimate, loss.dropped),
-                loss.needless.to_string(),
-                loss.spurious.to_string(),
-            ]
-        })
-        .collect();
-    let error = format!("error (from {JUDGED_DROPS} drops)");
-    let head = [
-        "cell",
-        "dropped",
-        "lost_segs_estimate",
-        "difference",
-        &error,
-        "needless by the ledger",
-        "spurious_segs",
-    ];
-    table(&head, &rows)
-}
-
-/// What was taken for loss where nothing was lost.
-pub(super) fn reordering(run: &Run<'_>) -> String {
-    let rows: Vec<Vec<String>> = run
-        .measured()
-        .filter(|(one, _)| one.reordering_only)
-        .map(|(one, figures)| {
-            let (again, loss) = (figures.segments.ledger, figures.loss);
-            let share = match again {
-                0 => "–".to_owned(),
-                again => format!("{:.1} %", loss.estimate as f64 / again as f64 * 100.0),
-            };
-            vec![
-                one.cell.clone(),
-                format!("{} ms", one.round_trip_us / 1000),
-                again.to_string(),
-                loss.needless.to_string(),
-                loss.spurious.to_string(),
-                loss.estimate.to_string(),
-                share,
-            ]
-        })
-        .collect();
+/// What was taken for loss where nothing was dropped, pooled over the seeds.
+pub(super) fn reordering(runs: &[Run<'_>]) -> String {
+    let mut rows = Vec::new();
+    for run in runs {
+        for group in run.by_name() {
+            let cells: Vec<&Figures> = run
+                .reordered()
+                .filter(|(one, _)| (&one.axis, &one.cell) == (&group[0].axis, &group[0].cell))
+                .map(|(_, figures)| figures)
+                .collect();
+            if cells.is_empty() {
+                continue;
+            }
+            let sum =
+                |of: fn(&Figures) -> u64| cells.iter().map(|figures| of(figures)).sum::<u64>().to_string();
+            rows.push(vec![
+                format!("{}, {}", group[0].cell, run.kernel),
+                format!("{} ms", group[0].round_trip_us / 1000),
+                seeds(group.iter().map(|one| one.seed)),
+                sum(|figures| figures.segments.ledger),
+                sum(|figures| figures.loss.refused_needed),
+                sum(|figures| figures.loss.needless),
+                sum(|figures| figures.loss.found_needless),
+                sum(|figures| figures.loss.spurious),
+                shares(&cells.iter().map(|figures| Reordered::of(figures)).collect::<Vec<_>>()),
+            ]);
+        }
+    }
     let head = [
         "cell",
         "round trip",
-        "retransmitted",
-        "needless by the ledger",
-        "spurious_segs",
-        "lost_segs_estimate",
-        "share taken for loss",
+        "seeds",
+        "sent again",
+        "needed: the receiver threw the first away",
+        "needless",
+        "found needless",
+        "of these by DSACK (spurious_segs)",
+        "taken for lost (over the seeds)",
     ];
-    table(&head, &rows)
+    grid(&head, &rows)
 }
 
-/// One row a cell, with its worst flow.
+/// One row a cell, over its seeds, with its worst flow.
 pub(super) fn every_cell(run: &Run<'_>) -> String {
-    let rows: Vec<Vec<String>> = run.all.iter().map(|one| row(one)).collect();
+    let rows: Vec<Vec<String>> = run.by_name().iter().map(|group| row(group)).collect();
     let head = [
         "cell",
-        "seed",
+        "seeds",
         "flows × kB",
-        "retransmitted",
+        "sent again",
         "difference",
-        "min_rtt_us − link, µs, worst",
-        "median off, worst",
-        "p99 off, worst",
-        "samples off, worst",
-        "s",
+        "lost",
+        "estimate",
+        "needless",
+        "found",
+        "min_rtt_us − link, µs",
+        "median off",
+        "p99 off",
+        "samples off",
         "bounds",
     ];
-    table(&head, &rows)
+    grid(&head, &rows)
 }
 
-fn row(one: &Measurement) -> Vec<String> {
+fn row(group: &[&Measurement]) -> Vec<String> {
+    let first = group[0];
+    let figures: Vec<(&Measurement, &Figures)> = group
+        .iter()
+        .filter_map(|one| match &one.outcome {
+            Outcome::Measured(figures) => Some((*one, &**figures)),
+            Outcome::Skipped(_) | Outcome::Failed(_) => None,
+        })
+        .collect();
     let mut row = vec![
-        format!("{}: {}", one.axis, one.cell),
-        one.seed.to_string(),
-        format!("{} × {}", one.flows, one.bytes / 1000),
+        format!("{}: {}", first.axis, first.cell),
+        seeds(group.iter().map(|one| one.seed)),
+        format!("{} × {}", first.flows, first.bytes / 1000),
     ];
-    if let Outcome::Measured(figures) = &one.outcome {
+    if figures.is_empty() {
+        row.extend(std::iter::repeat_n(NONE.to_owned(), 10));
+    } else {
+        let sum = |of: fn(&Figures) -> u64| figures.iter().map(|(_, one)| of(one)).sum::<u64>().to_string();
         let worst = |figure: &dyn Fn(&FlowFigures) -> f64| {
-            let largest = figures.per_flow.iter().map(figure).max_by(|a, b| a.abs().total_cmp(&b.abs()));
-            largest.map_or("–".to_owned(), signed)
+            let each = figures.iter().flat_map(|(_, one)| one.per_flow.iter().map(figure));
+            each.max_by(|a, b| a.abs().total_cmp(&b.abs())).map_or(NONE.to_owned(), signed)
         };
         row.extend([
-            figures.segments.retrans_segs.to_string(),
-            figures.segments.difference.to_string(),
-            worst(&|flow| difference(flow.min_rtt_us, one.round_trip_us)),
+            sum(|one| one.segments.ledger),
+            sum(|one| one.segments.difference),
+            sum(|one| one.loss.dropped),
+            sum(|one| one.loss.estimate),
+            sum(|one| one.loss.needless),
+            sum(|one| one.loss.found_needless),
+            worst(&|flow| difference(flow.min_rtt_us, first.round_trip_us)),
             worst(&|flow| f64::from(flow.median.off)),
             worst(&|flow| f64::from(flow.p99.off)),
             worst(&FlowFigures::samples_off),
         ]);
-    } else {
-        row.extend(std::iter::repeat_n("–".to_owned(), 6));
     }
-    row.push(format!("{:.1}", one.seconds));
-    row.push(match &one.outcome {
-        Outcome::Skipped(_) => "skipped".to_owned(),
-        _ if exceeded(one).is_empty() => "held".to_owned(),
-        _ => "**exceeded**".to_owned(),
-    });
+    row.push(verdict(group));
     row
+}
+
+fn verdict(group: &[&Measurement]) -> String {
+    if group.iter().all(|one| matches!(one.outcome, Outcome::Skipped(_))) {
+        return "skipped".to_owned();
+    }
+    let verdicts: Vec<_> = group.iter().map(|one| judge(one)).collect();
+    if verdicts.iter().any(|one| !one.exceeded.is_empty()) {
+        return "**exceeded**".to_owned();
+    }
+    let excepted: BTreeSet<_> = verdicts.iter().flat_map(|one| &one.excepted).collect();
+    let letters: Vec<String> = excepted.iter().map(|one| one.letter().to_string()).collect();
+    let held = if letters.is_empty() { "held".to_owned() } else { format!("but for {}", letters.join(", ")) };
+    match group.iter().map(|one| one.attempts).max() {
+        Some(attempts @ 2..) => format!("{held}, at attempt {attempts}"),
+        _ => held,
+    }
 }

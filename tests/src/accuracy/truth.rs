@@ -90,18 +90,33 @@ fn replay(ledger: &Ledger, flow: usize, direction: Direction, waited_ns: u64) ->
     replay.found
 }
 
-/// Segments that an end sent again although all they hold had arrived: the ledger's data segments, and each SYN, SYN-ACK
-/// and FIN that arrived after another of its kind.
-pub(super) fn needless(ledger: &Ledger, flow: usize, direction: Direction) -> u64 {
-    let arrived = |kind: Kind| {
+/// Segments that an end sent again although all they hold had arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needless {
+    /// SYNs and SYN-ACKs that arrived after another.
+    pub(super) handshake: u64,
+    /// The ledger's data segments, and FINs that arrived after another.
+    pub(super) data: u64,
+}
+
+impl Needless {
+    pub(super) fn all(self) -> u64 {
+        self.handshake + self.data
+    }
+}
+
+/// What the end that sends in `direction` sent needlessly.
+pub(super) fn needless(ledger: &Ledger, flow: usize, direction: Direction) -> Needless {
+    let after_another = |kind: Kind| {
         let packets = ledger.packets_of(flow);
-        packets
-            .filter(|entry| entry.direction == direction && entry.kind == kind && entry.left_ns.is_some())
-            .count() as u64
+        let arrived = packets
+            .filter(|entry| entry.direction == direction && entry.kind == kind && entry.left_ns.is_some());
+        (arrived.count() as u64).saturating_sub(1)
     };
-    let control: u64 =
-        [Kind::Syn, Kind::SynAck, Kind::Fin].into_iter().map(|kind| arrived(kind).saturating_sub(1)).sum();
-    ledger.flows[flow].sent(direction).duplicates_arrived + control
+    Needless {
+        handshake: after_another(Kind::Syn) + after_another(Kind::SynAck),
+        data: ledger.flows[flow].sent(direction).duplicates_arrived + after_another(Kind::Fin),
+    }
 }
 
 impl Replay {
@@ -119,7 +134,8 @@ impl Replay {
         }
         let end = start + numbers;
         self.sent_to = self.sent_to.max(end);
-        let transmission = Transmission { end, entered_ns: entry.entered_ns, left_ns: entry.left_ns };
+        let left_ns = entry.left_ns.filter(|_| !entry.refused);
+        let transmission = Transmission { end, entered_ns: entry.entered_ns, left_ns };
         self.sent.entry(start).or_default().push(transmission);
     }
 
@@ -169,11 +185,13 @@ mod tests {
             seq,
             ack: 0,
             flags,
+            window: 0,
             payload_len,
             retransmission: false,
             transmission: 1,
             dropped: None,
             duplicate: false,
+            refused: false,
         }
     }
 

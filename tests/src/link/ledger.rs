@@ -32,6 +32,8 @@ pub struct Entry {
     pub ack: u32,
     /// TCP flags, FIN 1, SYN 2, RST 4, PSH 8, ACK 16.
     pub flags: u8,
+    /// The receive window as written, before scaling: 0 is a closed window at any scale.
+    pub window: u16,
     /// Payload bytes.
     pub payload_len: u32,
     /// Its bytes (or this SYN, SYN-ACK, FIN) were sent before.
@@ -42,6 +44,8 @@ pub struct Entry {
     pub dropped: Option<DropReason>,
     /// It arrived, and all its bytes had arrived before: a needless retransmission was made.
     pub duplicate: bool,
+    /// It arrived, and the receiver threw it away: its timestamp was older than what it had seen in order (RFC 7323, 5.3).
+    pub refused: bool,
 }
 
 /// Retransmitted segments by what was sent again. Each dropped retransmission counts too: it was sent.
@@ -78,6 +82,10 @@ pub struct Half {
     pub retransmitted_bytes: u64,
     /// Data segments that arrived although all their bytes had arrived before: needless retransmissions.
     pub duplicates_arrived: u64,
+    /// Data segments that the receiver threw away for their timestamps: what its `TcpExt.PAWSEstab` counts.
+    pub refused: u64,
+    /// Those of them whose bytes had not all arrived before: as good as lost, so that sending them again was needed.
+    pub refused_needed: u64,
     /// Round trips this end could measure: one for the handshake, then one each time something is acknowledged that
     /// was sent after the last one ended.
     pub round_trips: u64,
@@ -206,11 +214,13 @@ impl Book {
             seq: 0,
             ack: 0,
             flags: 0,
+            window: 0,
             payload_len: 0,
             retransmission: false,
             transmission: 1,
             dropped: None,
             duplicate: false,
+            refused: false,
         };
         let seen = packet::parse_tcp(bytes).map(|tcp| {
             let flow = self.flow_of(direction, &tcp);
@@ -221,6 +231,7 @@ impl Book {
             entry.seq = tcp.seq;
             entry.ack = tcp.ack;
             entry.flags = tcp.flags;
+            entry.window = tcp.window;
             entry.payload_len = tcp.payload_len;
             entry.retransmission = place.retransmission;
             entry.transmission = place.transmission;
@@ -252,7 +263,8 @@ impl Book {
             Direction::ToServer => (to_server, to_client),
             Direction::ToClient => (to_client, to_server),
         };
-        entry.duplicate = sender.arrive(&tcp);
+        let arrival = sender.arrive(&tcp);
+        (entry.duplicate, entry.refused) = (arrival.duplicate, arrival.refused);
         receiver.acknowledged(&tcp);
     }
 
@@ -277,7 +289,7 @@ impl Book {
         };
         if let Some(index) = self.newest.get(&(client, server)) {
             let known = &self.flows[*index].senders[direction.index()];
-            if tcp.kind() != Kind::Syn || !known.is_new_syn(tcp) {
+            if tcp.kind() != Kind::Syn || !known.begins_another(tcp) {
                 return *index;
             }
         }

@@ -13,11 +13,13 @@ mod engine;
 mod flow;
 mod ledger;
 mod packet;
+mod pause;
 mod rule;
 
 pub use build::{Builder, Gso, Link};
 pub use ledger::{Entry, Flow, Half, Ledger, Retransmissions};
 pub use packet::Kind;
+pub use pause::Pause;
 pub use rule::{Action, Pick, Rule, Seen};
 
 /// Which way a packet goes.

@@ -40,7 +40,10 @@ pub(crate) struct Tcp {
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(crate) flags: u8,
+    pub(crate) window: u16,
     pub(crate) payload_len: u32,
+    /// TSval of the timestamp option (RFC 7323).
+    pub(crate) timestamp: Option<u32>,
     ip_header_len: usize,
     header_len: usize,
 }
@@ -124,10 +127,28 @@ pub(crate) fn parse_tcp(packet: &[u8]) -> Option<Tcp> {
         seq: be32(tcp, 4),
         ack: be32(tcp, 8),
         flags: tcp[13],
+        window: be16(tcp, 14),
         payload_len,
+        timestamp: timestamp(tcp.get(20..header_len)?),
         ip_header_len,
         header_len,
     })
+}
+
+/// TSval among the options: kind, length, value; NOP is a kind alone, END the last.
+fn timestamp(mut options: &[u8]) -> Option<u32> {
+    const END: u8 = 0;
+    const NOP: u8 = 1;
+    const TIMESTAMPS: u8 = 8;
+    loop {
+        match options {
+            [] | [END, ..] => return None,
+            [NOP, rest @ ..] => options = rest,
+            [TIMESTAMPS, 10, value @ ..] if value.len() >= 8 => return Some(be32(value, 0)),
+            [_, length, ..] => options = options.get(usize::from(*length).max(2)..)?,
+            [_] => return None,
+        }
+    }
 }
 
 /// The segments a packet stands for, each with right checksums, in order.
