@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{accuracy, build, ci, docs, lint, run, setup, test, vm};
+use crate::{accuracy, bench, build, ci, docs, lint, run, setup, test, vm};
 
 /// Everything one does with this project.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Verb {
     Vm(vm::Arguments),
     /// Compare the figures with the truth on three kernels and write docs/accuracy.md
     Accuracy(accuracy::Arguments),
+    /// Measure what flowprobe and its peers cost, side by side, and write docs/performance.md
+    Bench(bench::Arguments),
     /// Write docs/metrics.md from the code
     Docs(docs::Arguments),
     /// Check format, clippy on both targets, and dependencies
@@ -46,6 +48,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Test(arguments) => test::main(&arguments),
         Verb::Vm(arguments) => vm::main(&arguments),
         Verb::Accuracy(arguments) => accuracy::main(&arguments),
+        Verb::Bench(arguments) => bench::main(&arguments),
         Verb::Docs(arguments) => done(docs::main(&arguments)),
         Verb::Lint => lint::main(),
         Verb::Ci => ci::main(),

@@ -1,6 +1,7 @@
 //! `cargo xtask VERB`: set up, build, run, test, check. One file per verb; `cli.rs` lists them.
 
 mod accuracy;
+mod bench;
 mod build;
 mod ci;
 mod cli;

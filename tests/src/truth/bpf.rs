@@ -23,11 +23,11 @@ struct Attributes {
     spare: u32,
 }
 
-fn bpf(command: libc::c_int, attributes: &mut Attributes) -> io::Result<libc::c_long> {
+/// `attributes` is the beginning of `union bpf_attr`; what its addresses point to must live through the call.
+pub(super) fn bpf<T: Pod>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the kernel reads and writes at most the given size of the structure, which lives through the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<Attributes>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 

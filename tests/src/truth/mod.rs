@@ -2,10 +2,16 @@
 
 mod bpf;
 mod snmp;
+mod sockets;
+mod statistics;
 mod tcp_info;
+mod tiny;
 mod witness;
 
 pub use bpf::{Objects, hook_misses};
 pub use snmp::Counters;
+pub use sockets::connected_v6;
+pub use statistics::{RunStatistics, Runs, SOCK_OPS};
 pub use tcp_info::{Raw, TcpInfo};
+pub use tiny::{Point, Tiny};
 pub use witness::Witness;

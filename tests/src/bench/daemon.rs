@@ -1,0 +1,187 @@
+//! A flowprobe daemon under measurement: what it cost, what its last sweep was, and a sweep on demand.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::child::Child;
+use crate::kit::{Scrape, flowprobe, free_port, get, get_text, pause, wait_until};
+use crate::load::cpu::Ran;
+
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_secs(120);
+/// The thread that walks the sockets.
+const SWEEPER: &str = "sweeper";
+
+/// How the names of run directories begin.
+const RUN_DIR: &str = "flowprobe-bench-";
+
+/// Removes what a bench that was killed left in the temporary directory; call it while no other bench runs.
+pub(super) fn remove_leftovers() {
+    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(RUN_DIR)) {
+        // One that cannot be removed does no harm.
+        let _ = fs::remove_dir_all(entry.path());
+    }
+}
+
+/// How a daemon is started.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Setting {
+    /// More arguments.
+    pub(super) arguments: Vec<String>,
+    /// Only these hooks, separated by commas (`FLOWPROBE_HOOKS`).
+    pub(super) hooks: Option<String>,
+    /// Only on these CPUs.
+    pub(super) cpus: Vec<usize>,
+}
+
+/// A running daemon; dropping it kills it.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    child: Child,
+    run_dir: TempDir,
+    address: SocketAddr,
+    /// From the start until it answered that it was ready.
+    pub(super) ready_after: Duration,
+}
+
+/// One sweep.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sweep {
+    /// Sockets that it looked at.
+    pub(super) sockets: f64,
+    /// The daemon's own figure.
+    pub(super) wall_us: f64,
+    /// What the thread that sweeps was on a CPU for it.
+    pub(super) cpu_us: f64,
+}
+
+impl Daemon {
+    /// Starts one and waits until it is ready.
+    pub(super) fn start(setting: &Setting) -> Result<Self> {
+        let run_dir =
+            tempfile::Builder::new().prefix(RUN_DIR).tempdir().context("cannot make a run directory")?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let log = fs::File::create(run_dir.path().join("log"))?;
+        let mut command = match &setting.cpus[..] {
+            [] => Command::new(flowprobe()?),
+            cpus => on_cpus(cpus)?,
+        };
+        command.args(["daemon", "--listen", &address.to_string()]).args(&setting.arguments);
+        command.env("FLOWPROBE_RUN_DIR", run_dir.path()).env_remove("FLOWPROBE_LOG").env("NO_COLOR", "1");
+        if let Some(hooks) = &setting.hooks {
+            command.env("FLOWPROBE_HOOKS", hooks);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = Child::start(command, None)?;
+        let mut daemon = Self { child, run_dir, address, ready_after: Duration::ZERO };
+        let ready = wait_until(LONG, "flowprobe is ready", || {
+            ensure!(daemon.child.is_running()?, "flowprobe ended early");
+            Ok(get(address, "/-/ready").is_ok_and(|answer| answer.status == 200))
+        });
+        ready.with_context(|| format!("it said: {}", daemon.log().trim()))?;
+        daemon.ready_after = daemon.child.begun().elapsed();
+        if let Some(hooks) = &setting.hooks {
+            daemon.ensure_only(hooks)?;
+        }
+        Ok(daemon)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.run_dir.path().join("log")).unwrap_or_default()
+    }
+
+    fn ensure_only(&self, hooks: &str) -> Result<()> {
+        let scrape = self.scrape()?;
+        for hook in scrape.label_values("flowprobe_hook_up", "hook") {
+            let up = scrape.value("flowprobe_hook_up", &[("hook", &hook)]) == Some(1.0);
+            let wanted = hooks.split(',').any(|wanted| wanted == hook);
+            // The iterators run only when someone walks the sockets.
+            let walks = matches!(hook.as_str(), "flows" | "account");
+            ensure!(
+                walks || up == wanted,
+                "this flowprobe cannot load a part of its hooks (FLOWPROBE_HOOKS is without effect)"
+            );
+        }
+        Ok(())
+    }
+
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where the command line finds it.
+    pub(super) fn run_dir(&self) -> &Path {
+        self.run_dir.path()
+    }
+
+    /// The text of its metrics.
+    pub(super) fn metrics(&self) -> Result<String> {
+        get_text(self.address, "/metrics").with_context(|| format!("it said: {}", self.log().trim()))
+    }
+
+    /// Its metrics.
+    pub(super) fn scrape(&self) -> Result<Scrape> {
+        Scrape::parse(&self.metrics()?)
+    }
+
+    /// How long to wait until a scrape finds the sums stale: by the daemon's rule a second, or ten times a sweep.
+    pub(super) fn stale_after(&self) -> Result<Duration> {
+        let took = self.scrape()?.value("flowprobe_sweep_duration_seconds", &[]).unwrap_or(0.0);
+        Ok(Duration::from_secs_f64((took * 10.0).max(1.0)) + Duration::from_millis(50))
+    }
+
+    /// Lets the daemon sweep once, by a scrape that finds its sums stale.
+    pub(super) fn sweep(&self) -> Result<Sweep> {
+        pause(self.stale_after()?);
+        let before = Ran::of_thread(self.id(), SWEEPER)?;
+        self.metrics()?;
+        let after = self.sweeper_at_rest()?;
+        let scrape = self.scrape()?;
+        let value = |name: &str| scrape.value(name, &[]).with_context(|| format!("no {name}"));
+        Ok(Sweep {
+            sockets: value("flowprobe_sweep_sockets")?,
+            wall_us: value("flowprobe_sweep_duration_seconds")? * 1e6,
+            cpu_us: after.since(before).time.as_secs_f64() * 1e6,
+        })
+    }
+
+    /// Waits until the thread that sweeps has not run for a while.
+    fn sweeper_at_rest(&self) -> Result<Ran> {
+        const REST: Duration = Duration::from_millis(100);
+        let mut last = (Ran::of_thread(self.id(), SWEEPER)?, Instant::now());
+        wait_until(LONG, "the sweep has ended", || {
+            let now = Ran::of_thread(self.id(), SWEEPER)?;
+            if now != last.0 || Ran::is_runnable(self.id(), SWEEPER)? {
+                last = (now, Instant::now());
+            }
+            Ok(last.1.elapsed() >= REST)
+        })?;
+        Ok(last.0)
+    }
+
+    /// Ends it as an operator does.
+    pub(super) fn stop(self) -> Result<()> {
+        let Self { child, run_dir, .. } = self;
+        let ended = child.stop(Signal::TERM, LONG)?;
+        let log = fs::read_to_string(run_dir.path().join("log")).unwrap_or_default();
+        ensure!(ended.code == Some(0), "flowprobe ended with {:?}: {log}", ended.code);
+        Ok(())
+    }
+}
+
+/// util-linux has it everywhere.
+fn on_cpus(cpus: &[usize]) -> Result<Command> {
+    let list: Vec<_> = cpus.iter().map(ToString::to_string).collect();
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", &list.join(",")]).arg(flowprobe()?);
+    Ok(command)
+}

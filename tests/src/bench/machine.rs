@@ -1,0 +1,47 @@
+//! Where a part was measured, and how busy the machine was with other things.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::load::cpu;
+
+/// The machine as it is when a part begins.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Machine {
+    /// `uname -r`.
+    pub(super) kernel: String,
+    /// The processor's name for itself.
+    pub(super) processor: String,
+    /// CPUs that may be used.
+    pub(super) cpus: usize,
+    /// MemTotal.
+    pub(super) memory_mib: u64,
+    /// Processes that wanted a CPU over the last minute: before the first part they are others'.
+    pub(super) load_average: f64,
+}
+
+impl Machine {
+    /// # Errors
+    /// When `/proc` is not mounted.
+    pub(super) fn now() -> Result<Self> {
+        let read = |path: &str| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
+        let processor = read("/proc/cpuinfo")?;
+        let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        Ok(Self {
+            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            processor: processor.map_or("unknown processor", |(_, name)| name).to_owned(),
+            cpus: cpu::allowed()?.len(),
+            memory_mib: kib_of(&read("/proc/meminfo")?, "MemTotal")? / 1024,
+            load_average: read("/proc/loadavg")?.split(' ').next().context("no load average")?.parse()?,
+        })
+    }
+}
+
+/// A line of `/proc/meminfo` or `/proc/PID/status`, in KiB.
+pub(super) fn kib_of(text: &str, name: &str) -> Result<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let value = value.with_context(|| format!("no {name}"))?.trim().trim_end_matches(" kB");
+    value.parse().with_context(|| format!("{name} is {value}"))
+}

@@ -1,0 +1,150 @@
+//! The questions, in the order of the document; each is a file of its name.
+
+use anyhow::Result;
+
+use super::condition::Condition;
+use super::plan::Plan;
+use super::sheet::Samples;
+use super::{cpus, delay, highest, kernel_time, latency, memory, rates, scrape, start, sweep};
+
+/// What a part is measured with.
+pub(super) struct Context<'a> {
+    pub(super) plan: &'a Plan,
+    /// What is compared, in turn.
+    pub(super) conditions: Vec<Condition>,
+    /// The part's name, for people who wait.
+    pub(super) part: &'static str,
+}
+
+impl Context<'_> {
+    /// A line of progress.
+    pub(super) fn say(&self, text: &str) {
+        println!("{}: {text}", self.part);
+    }
+}
+
+/// A question.
+pub(super) struct Question {
+    /// Its name on the command line and in the JSON.
+    pub(super) name: &'static str,
+    /// Its heading.
+    pub(super) title: &'static str,
+    /// How it is measured, for the document.
+    pub(super) method: &'static str,
+    /// Columns of its tables, in order.
+    pub(super) columns: &'static [&'static str],
+    pub(super) measure: fn(&Context<'_>, &mut Samples) -> Result<()>,
+}
+
+/// All of them.
+pub(super) const ALL: [Question; 10] = [
+    Question {
+        name: "rates",
+        title: "What it does to others",
+        method: "A client and a server thread on each CPU, all CPUs busy. `crr`: connect, 64 bytes there and back, close; `rr`: 64 \
+                 bytes there and back on open connections; `bulk`: one stream, by mebibyte. Each condition is measured between \
+                 two measurements of the bare machine; ratio and added CPU are against the mean of these two. CPU is the whole \
+                 machine's busy time (/proc/stat), load CPU what of it the load was charged with (getrusage), own CPU that of the observing process alone (schedstat), wake-ups how \
+                 often it was given a CPU, all of them for one operation. A crr operation has two socket ends here.",
+        columns: &[
+            "rate",
+            "ratio",
+            "cpu",
+            "added cpu",
+            "load cpu",
+            "added load cpu",
+            "own cpu",
+            "wake-ups",
+            "p50",
+            "p99",
+        ],
+        measure: rates::measure,
+    },
+    Question {
+        name: "kernel-time",
+        title: "Time in the kernel",
+        method: "run_time_ns and run_cnt of each program, with the kernel's run statistics on, in a run of its own. The \
+                 statistics cost each run something: empty programs beside them, on the same sockets, show how much (row \
+                 `statistics`), and net is without it. Programs that walk the sockets are not in `all`.",
+        columns: &[
+            "a run",
+            "net a run",
+            "runs an operation",
+            "net an operation",
+            "net a socket",
+            "instructions",
+        ],
+        measure: kernel_time::measure,
+    },
+    Question {
+        name: "sweep",
+        title: "Looking at every socket",
+        method: "Sockets are counted, two for each connection, as both ends are on this machine. Of a sweep, CPU is the sweeping \
+                 thread's and wall time the daemon's own figure; of `ss` the process' (wait4), output to /dev/null; inet_diag is \
+                 a dump of our own that only counts messages. Idle: nothing happened since the sweep before; active: one \
+                 exchange on every connection. The fitted lines minimise relative errors.",
+        columns: &["cpu", "wall", "cpu a socket", "a socket more", "at none", "resident", "of one CPU"],
+        measure: sweep::measure,
+    },
+    Question {
+        name: "memory",
+        title: "Kernel memory",
+        method: "Growth of Slab in /proc/meminfo while sockets are opened, without and with the daemon in turn, for one socket; added: the difference in the kmalloc caches (/proc/slabinfo), which others disturb least; \
+                 maps: memlock of the daemon's maps, which does not grow with connections.",
+        columns: &["memory"],
+        measure: memory::measure,
+    },
+    Question {
+        name: "scrape",
+        title: "Scrapes",
+        method: "One after the other over HTTP, while a tenth of the connections is active each second. Fresh: the sums are \
+                 there. Stale: the scrape finds sums older than a second (or ten times a sweep) and waits for a sweep.",
+        columns: &["p50", "p99", "longest", "size", "series"],
+        measure: scrape::measure,
+    },
+    Question {
+        name: "start",
+        title: "Starting",
+        method: "From the start of the process; attached when the kernel's list of BPF links no longer changes, ready when \
+                 /-/ready answers 200, which is after the first sweep. `flows` with 1,000 connections, both ends here.",
+        columns: &["after"],
+        measure: start::measure,
+    },
+    Question {
+        name: "delay",
+        title: "How late a record is",
+        method: "Single connections on an idle machine, from close() to the line of `flowprobe watch`.",
+        columns: &["after"],
+        measure: delay::measure,
+    },
+    Question {
+        name: "latency",
+        title: "Latency that others feel during sweeps",
+        method: "The `rr` load on one CPU and on all, while many sockets are open in another namespace.",
+        columns: &["rate", "p50", "p99", "p99.9", "longest"],
+        measure: latency::measure,
+    },
+    Question {
+        name: "highest",
+        title: "The highest rate of connections",
+        method: "The `crr` load on all CPUs. Socket ends: what the load made; closed: what the daemon counted in that time, a \
+                 few connections of the scrapes among them; lost: records lost for any reason.",
+        columns: &[
+            "seconds",
+            "rate",
+            "socket ends",
+            "closed",
+            "lost",
+            "daemon's cpu a record",
+            "wake-ups a record",
+        ],
+        measure: highest::measure,
+    },
+    Question {
+        name: "cpus",
+        title: "Growth with CPUs",
+        method: "Load and daemon on the first one, two, four … CPUs; the bare machine before and after.",
+        columns: &["rate", "ratio"],
+        measure: cpus::measure,
+    },
+];

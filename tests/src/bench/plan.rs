@@ -1,0 +1,78 @@
+//! How long and how often each thing is measured, in the full and in the quick form.
+
+use std::time::Duration;
+
+/// The amounts of one run.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// Two minutes instead of most of an hour: shows that the machinery works, not what things cost.
+    pub(super) quick: bool,
+    /// How often each condition is measured.
+    pub(super) rounds: usize,
+    /// The same where a round is long.
+    pub(super) long_rounds: usize,
+    /// Seconds of one measurement.
+    pub(super) run: f64,
+    /// Seconds that a load runs before.
+    pub(super) warm_up: f64,
+    /// How long a quiet machine is waited for between two measurements, at most.
+    pub(super) settle: Duration,
+    /// Numbers of open sockets, both ends of a connection counted.
+    pub(super) sizes: &'static [u64],
+    /// Sweeps of each kind at each size.
+    pub(super) sweeps: usize,
+    /// Sockets for the memory of one.
+    pub(super) memory_sockets: u64,
+    /// Sockets that are open while others' latency is looked at.
+    pub(super) latency_sockets: u64,
+    /// Scrapes that find fresh sums, and scrapes that wait for a sweep.
+    pub(super) scrapes: (usize, usize),
+    /// Seconds at the highest rate.
+    pub(super) highest: f64,
+    /// Ring sizes that are tried, from the smallest, and seconds for each.
+    pub(super) rings: (&'static [&'static str], f64),
+    /// Seconds over which the daemon's share of a CPU is taken, at the largest size.
+    pub(super) share: f64,
+}
+
+impl Plan {
+    /// The full form.
+    pub(super) fn full() -> Self {
+        Self {
+            quick: false,
+            rounds: 7,
+            long_rounds: 7,
+            run: 3.0,
+            warm_up: 0.5,
+            settle: Duration::from_secs(3),
+            sizes: &[1_000, 10_000, 100_000, 200_000, 400_000],
+            sweeps: 5,
+            memory_sockets: 200_000,
+            latency_sockets: 200_000,
+            scrapes: (500, 30),
+            highest: 60.0,
+            rings: (&["64Ki", "128Ki", "256Ki", "512Ki", "1Mi", "2Mi"], 15.0),
+            share: 90.0,
+        }
+    }
+
+    /// The quick form.
+    pub(super) fn quick() -> Self {
+        Self {
+            quick: true,
+            rounds: 3,
+            long_rounds: 1,
+            run: 0.3,
+            warm_up: 0.1,
+            settle: Duration::from_millis(100),
+            sizes: &[1_000, 10_000],
+            sweeps: 1,
+            memory_sockets: 20_000,
+            latency_sockets: 10_000,
+            scrapes: (20, 2),
+            highest: 5.0,
+            rings: (&["64Ki"], 2.0),
+            share: 3.0,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The figures of a run: a flat list by name, so that two runs can be compared and a document made without measuring.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::machine::Machine;
+
+/// Version of the file's shape.
+const SCHEMA: u32 = 1;
+
+/// docs/performance.json.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Sheet {
+    schema: u32,
+    /// By the part's name.
+    pub(super) parts: BTreeMap<String, Part>,
+}
+
+impl Default for Sheet {
+    fn default() -> Self {
+        Self { schema: SCHEMA, parts: BTreeMap::new() }
+    }
+}
+
+impl Sheet {
+    /// A figure of a part.
+    pub(super) fn figure(&self, part: &str, name: &str) -> Option<&Figure> {
+        self.parts.get(part)?.figures.get(name)
+    }
+}
+
+/// One question's figures, as they were measured together.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Part {
+    /// Of the quick form.
+    pub(super) quick: bool,
+    /// Where.
+    pub(super) machine: Machine,
+    /// By name, `ROW/COLUMN`; rows may have slashes too.
+    pub(super) figures: BTreeMap<String, Figure>,
+    /// What could not be measured, and why, by the beginning of the figures' names.
+    pub(super) absent: BTreeMap<String, String>,
+}
+
+/// Repeated measurements of one thing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Figure {
+    /// Such as `us` or `1/s`; nothing for a ratio.
+    pub(super) unit: String,
+    /// The middle one, or the mean of the middle two.
+    pub(super) median: f64,
+    /// The smallest.
+    pub(super) min: f64,
+    /// The largest.
+    pub(super) max: f64,
+    /// How many.
+    pub(super) samples: usize,
+}
+
+impl Figure {
+    fn of(unit: &str, mut values: Vec<f64>) -> Option<Self> {
+        values.retain(|value| value.is_finite());
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let half = values.len() / 2;
+        let median = if values.len().is_multiple_of(2) {
+            f64::midpoint(values[half - 1], values[half])
+        } else {
+            values[half]
+        };
+        Some(Self { unit: unit.to_owned(), median, min, max, samples: values.len() })
+    }
+}
+
+/// Figures while they are measured.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    values: BTreeMap<String, (&'static str, Vec<f64>)>,
+    absent: BTreeMap<String, String>,
+}
+
+impl Samples {
+    /// One measurement more; what is not finite (a ratio to nothing) is left out.
+    pub(super) fn add(&mut self, name: impl Into<String>, unit: &'static str, value: f64) {
+        self.values.entry(name.into()).or_insert_with(|| (unit, Vec::new())).1.push(value);
+    }
+
+    /// Says why figures whose names begin so are not there.
+    pub(super) fn absent(&mut self, name: impl Into<String>, why: impl Into<String>) {
+        self.absent.insert(name.into(), why.into());
+    }
+
+    /// Whether a reason was given for figures whose names begin so.
+    pub(super) fn is_absent(&self, name: &str) -> bool {
+        self.absent.contains_key(name)
+    }
+
+    /// The median so far.
+    pub(super) fn median(&self, name: &str) -> Option<f64> {
+        let (unit, values) = self.values.get(name)?;
+        Figure::of(unit, values.clone()).map(|figure| figure.median)
+    }
+
+    /// What was measured.
+    pub(super) fn finish(self, quick: bool, machine: Machine) -> Part {
+        let figures = self.values.into_iter();
+        let figures = figures.filter_map(|(name, (unit, values))| Some((name, Figure::of(unit, values)?)));
+        Part { quick, machine, figures: figures.collect(), absent: self.absent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_the_middle_and_the_ends() {
+        let figure = Figure::of("us", vec![3.0, 1.0, f64::NAN, 2.0]).unwrap();
+        assert_eq!((figure.median, figure.min, figure.max, figure.samples), (2.0, 1.0, 3.0, 3));
+        assert_eq!(Figure::of("us", vec![4.0, 1.0]).unwrap().median, 2.5);
+        assert!(Figure::of("us", vec![f64::INFINITY]).is_none());
+    }
+}
