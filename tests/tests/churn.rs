@@ -3,9 +3,9 @@
 //! FLOWPROBE_CHURN sets the number of connections, 20,000 otherwise.
 
 use anyhow::Result;
-use tests::scenario::{churn, hold};
+use tests::scenario::{alone, churn};
 
 #[test]
 fn every_end_is_recorded_exactly_once() -> Result<()> {
-    hold(churn::every_end_once)
+    alone(churn::every_end_once)
 }

@@ -1,7 +1,7 @@
 //! Does every connection begin and end once, with the right reason?
 
 use anyhow::Result;
-use tests::scenario::{adopted, hold, lifecycle};
+use tests::scenario::{adopted, alone, hold, lifecycle};
 
 #[test]
 fn a_listener_is_untouched_by_its_children() -> Result<()> {
@@ -50,5 +50,5 @@ fn a_half_closed_connection_lives_on() -> Result<()> {
 
 #[test]
 fn a_connection_older_than_the_daemon_is_adopted_once() -> Result<()> {
-    hold(adopted::older_than_the_daemon)
+    alone(adopted::older_than_the_daemon)
 }

@@ -14,7 +14,7 @@ use crate::traffic::{Behaviour, Options, Server, connect, drained, echo};
 ///
 /// # Errors
 /// When the past is lost, doubled, or counted as new.
-pub fn older_than_the_daemon(_: &Probe) -> Result<()> {
+pub fn older_than_the_daemon() -> Result<()> {
     // IPv6 alone, so that the daemon's own scrapes do not count.
     let link = Link::builder().delay(Duration::from_millis(5)).build()?;
     link.rule(Rule::drop(Direction::ToServer, Pick::Data(5)));

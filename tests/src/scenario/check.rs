@@ -115,3 +115,13 @@ pub fn median_bound(line: &Line) -> Result<(f64, f64)> {
     }
     bail!("the histogram is empty")
 }
+
+/// Whether a record's smallest round trip, µs, is right beside `TCP_INFO`'s: the same, or less than a millisecond from a whole
+/// number of them, which the kernel has from echoed timestamps.
+#[must_use]
+pub fn is_min_rtt(is: Option<u64>, kernel: Option<u64>) -> bool {
+    match (is, kernel) {
+        (Some(is), Some(kernel)) if kernel % 1000 == 0 => is.abs_diff(kernel) < 1000,
+        _ => is == kernel,
+    }
+}

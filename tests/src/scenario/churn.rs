@@ -27,7 +27,8 @@ fn connections() -> Result<u64> {
 ///
 /// # Errors
 /// When an end is lost or doubled, or no program was ever skipped: then nothing is proved.
-pub fn every_end_once(probe: &Probe) -> Result<()> {
+pub fn every_end_once() -> Result<()> {
+    let probe = Probe::counting()?;
     let namespace = Namespace::new()?;
     namespace.spread_loopback()?;
     probe.only_count(&namespace);
@@ -103,5 +104,5 @@ pub fn every_end_once(probe: &Probe) -> Result<()> {
         "# {} connections, {missed} skipped runs of the witness, {left_out} records not followed",
         made.connected
     );
-    Ok(())
+    probe.stop()
 }

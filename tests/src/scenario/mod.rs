@@ -8,24 +8,36 @@ mod daemon;
 mod download;
 mod in_vm;
 mod probe;
+mod situation;
+mod start;
 mod watch;
 
 pub mod adopted;
 pub mod churn;
+pub mod close_ledger;
 pub mod connect;
 pub mod lifecycle;
 pub mod live;
 pub mod namespaces;
+pub mod no_stall;
 pub mod reconcile;
 pub mod refusal;
 pub mod retransmit;
 pub mod rtt;
+pub mod situation_loss;
+pub mod situation_open;
+pub mod situation_socket;
+pub mod stall;
+pub mod stall_repair;
+pub mod stall_window;
+pub mod takeover;
+pub mod underway;
 
-pub use check::{Causes, causes, expect, expect_received, local_port, median_bound};
+pub use check::{Causes, causes, expect, expect_received, is_min_rtt, local_port, median_bound};
 pub use daemon::{Daemon, command, flows};
 pub use download::{Download, Run};
 pub use in_vm::run_in_vm;
-pub use probe::{Probe, hold};
+pub use probe::{Probe, alone, hold};
 pub use watch::Watch;
 
 /// Patience with anything that has to happen: generous, because an emulated machine is slow.
@@ -37,17 +49,30 @@ pub struct Scenario {
     /// Its name: room and function.
     pub name: &'static str,
     /// The question; fails with what was wrong.
-    pub run: fn(&Probe) -> anyhow::Result<()>,
+    pub run: Question,
+}
+
+/// A scenario's function, by the daemon that it needs.
+#[derive(Clone, Copy, Debug)]
+pub enum Question {
+    /// To one that serves others too.
+    Shared(fn(&Probe) -> anyhow::Result<()>),
+    /// To daemons that it starts itself, with no other beside them: one would switch callbacks on.
+    Alone(fn() -> anyhow::Result<()>),
 }
 
 macro_rules! scenarios {
-    ($($room:ident :: $name:ident),* $(,)?) => {
-        &[$(Scenario { name: concat!(stringify!($room), "::", stringify!($name)), run: $room::$name }),*]
+    ($($kind:ident: $($room:ident :: $name:ident),* $(,)?);* $(;)?) => {
+        &[$($(Scenario {
+            name: concat!(stringify!($room), "::", stringify!($name)),
+            run: Question::$kind($room::$name),
+        }),*),*]
     };
 }
 
 /// What runs in the VMs, in this order.
 pub const IN_VM: &[Scenario] = scenarios![
+    Shared:
     connect::refused,
     connect::timed_out,
     connect::unreachable,
@@ -73,11 +98,45 @@ pub const IN_VM: &[Scenario] = scenarios![
     retransmit::mixed_faults,
     retransmit::conservation,
     retransmit::unplugged_cable,
+    situation_open::fast_open,
+    situation_open::fast_open_synack_lost,
+    situation_open::fast_open_child_closes_early,
+    situation_open::fast_open_syn_lost,
+    situation_open::fast_open_refused,
+    situation_open::synacks_lost,
+    situation_open::simultaneous_open,
+    situation_loss::probe_with_new_data,
+    situation_loss::probe_with_new_data_finds_a_loss,
+    situation_loss::late_segment_is_undone,
+    situation_loss::late_flight_is_undone,
+    situation_loss::timeouts_back_off,
+    situation_socket::busy_time_is_of_one_connection,
+    stall::blackout_is_one_stall,
+    stall::stall_under_way_is_visible,
+    stall::stall_after_close,
+    stall_window::closed_window_is_one_stall,
+    no_stall::idle_time_is_no_stall,
+    no_stall::handshake_is_no_stall,
     reconcile::counters_agree,
     reconcile::older_connections_agree,
-    adopted::older_than_the_daemon,
-    churn::every_end_once,
+    close_ledger::orderly_ends,
+    close_ledger::client_leaves_unsent,
+    close_ledger::client_leaves_unacked,
+    close_ledger::client_leaves_a_server_that_closed,
+    close_ledger::client_vanishes,
+    close_ledger::server_leaves_data_unread,
     refusal::without_btf,
     refusal::without_capabilities,
-    refusal::without_cgroup_mount,
+    refusal::without_cgroup_mount;
+    Alone:
+    churn::every_end_once,
+    adopted::older_than_the_daemon,
+    situation_socket::adopted_is_reset,
+    takeover::churn_is_recorded_once,
+    takeover::quiet_connections_are_exact,
+    takeover::busy_connections_are_bounded,
+    takeover::second_daemon_counts_nothing_twice,
+    underway::connect_succeeds_later,
+    underway::connect_is_refused_later,
+    underway::connect_times_out_later,
 ];

@@ -1,6 +1,7 @@
 //! A daemon and a watch on it, with a way to know that every record so far has come through.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
+use super::watch::COUNTED;
 use super::{Daemon, LONG, Watch, flows, local_port};
 use crate::kit::{Line, Namespace, Scrape, take_turn, wait_until};
 use crate::traffic::{Behaviour, Options, Server, connect};
@@ -81,7 +83,17 @@ impl Probe {
     /// As [`Probe::start`].
     pub fn on(daemon: Daemon) -> Result<Self> {
         let run_dir = daemon.run_dir().to_path_buf();
-        Self::in_run_dir(run_dir, Some(daemon), None)
+        Self::in_run_dir(run_dir, &[], Some(daemon), None)
+    }
+
+    /// Start a daemon and a watch that prints only what it takes to count flows, for a great many of them.
+    ///
+    /// # Errors
+    /// As [`Probe::start`].
+    pub fn counting() -> Result<Self> {
+        let daemon = Daemon::start()?;
+        let run_dir = daemon.run_dir().to_path_buf();
+        Self::in_run_dir(run_dir, &["--columns", COUNTED], Some(daemon), None)
     }
 
     /// A watch that has no daemon to ask: it loads its own probes.
@@ -90,11 +102,16 @@ impl Probe {
     /// As [`Probe::start`].
     pub fn alone() -> Result<Self> {
         let own = tempfile::tempdir()?;
-        Self::in_run_dir(own.path().to_path_buf(), None, Some(own))
+        Self::in_run_dir(own.path().to_path_buf(), &[], None, Some(own))
     }
 
-    fn in_run_dir(run_dir: PathBuf, daemon: Option<Daemon>, own: Option<TempDir>) -> Result<Self> {
-        let mut watch = Watch::start(&run_dir, &[])?;
+    fn in_run_dir(
+        run_dir: PathBuf,
+        words: &[&str],
+        daemon: Option<Daemon>,
+        own: Option<TempDir>,
+    ) -> Result<Self> {
+        let mut watch = Watch::start(&run_dir, words)?;
         let fence = Fence::new()?;
         let seen = fence.pass(&mut watch, "flowprobe watch reports a connection");
         seen.with_context(|| format!("its errors: {}", watch.errors()))?;
@@ -149,6 +166,22 @@ impl Probe {
         let lines = self.watch.borrow_mut().flows_of(namespace.inode())?;
         ensure!(lines.len() == count, "{} connections were reported, {count} ended: {lines:#?}", lines.len());
         Ok(lines)
+    }
+
+    /// The records of a namespace so far, however many.
+    ///
+    /// # Errors
+    /// When one came twice.
+    pub fn records(&self, namespace: &Namespace) -> Result<Vec<Line>> {
+        self.watch.borrow_mut().flows_of(namespace.inode())
+    }
+
+    /// The cookies of a namespace's sockets whose ends were recorded so far.
+    ///
+    /// # Errors
+    /// When one came twice, or is no number.
+    pub fn recorded_sockets(&self, namespace: &Namespace) -> Result<HashSet<u64>> {
+        self.watch.borrow_mut().sockets_of(namespace.inode())
     }
 
     /// The record of the only ended connection of a namespace.
@@ -221,4 +254,13 @@ pub fn hold(scenario: fn(&Probe) -> Result<()>) -> Result<()> {
     let probe = Probe::start()?;
     scenario(&probe)?;
     probe.stop()
+}
+
+/// Take the turn and run a scenario that starts its own daemons, with no other beside them: one would switch callbacks on.
+///
+/// # Errors
+/// What the scenario says.
+pub fn alone(scenario: fn() -> Result<()>) -> Result<()> {
+    let _turn = take_turn()?;
+    scenario()
 }

@@ -13,7 +13,7 @@ use crate::truth::{Counters, TcpInfo};
 
 const SEGMENT: u64 = 1448;
 
-fn only(cause: &str, is: Causes, count: u64) -> Result<()> {
+pub(super) fn only(cause: &str, is: Causes, count: u64) -> Result<()> {
     let by_name = [
         ("fast", is.fast),
         ("rto", is.rto),

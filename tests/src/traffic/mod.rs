@@ -4,8 +4,12 @@
 
 mod actor;
 mod churn;
+mod logbook;
+mod pair;
 mod socket;
 
 pub use actor::{Behaviour, Conversation, Server, drained, echo, finish, receive_all, send_all};
 pub use churn::{Churn, Ends, churn};
-pub use socket::{Options, connect, connect_from, listen, reconnect, start_connect};
+pub use logbook::{Entry, Logbook};
+pub use pair::{Infos, Pair, end_all, exchange_all, exchange_until, infos_of, pairs, quiet};
+pub use socket::{Options, connect, connect_from, connect_with_data, listen, reconnect, start_connect};

@@ -5,12 +5,18 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::net::{SendFlags, sendto};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::kit::Namespace;
 
 /// Patience with a peer that does not answer; longer than any programmed fault.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Fast Open connections that may wait for the end of their handshake.
+const FAST_OPEN_QUEUE: libc::c_int = 64;
+/// Connect and send in one call (MSG_FASTOPEN of linux/socket.h).
+const MSG_FASTOPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000);
 
 /// How a socket is to be made.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +32,10 @@ pub struct Options {
     pub reuse_port: bool,
     /// Give up a connect after so many repeated SYNs (TCP_SYNCNT); `None` keeps the kernel's 6.
     pub syn_retries: Option<u8>,
+    /// Take data in a SYN while listening (TCP_FASTOPEN), where `net.ipv4.tcp_fastopen` allows it.
+    pub fast_open: bool,
+    /// Size of the receive buffer (SO_RCVBUF; the kernel doubles it); `None` lets the kernel adapt it.
+    pub receive_buffer: Option<usize>,
     /// Longest wait for a connect; `None` waits for the kernel's own error.
     pub connect_timeout: Option<Duration>,
 }
@@ -56,23 +66,26 @@ impl Options {
         if self.reset_on_close {
             socket.set_linger(Some(Duration::ZERO))?;
         }
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         if let Some(count) = self.syn_retries {
-            let count = libc::c_int::from(count);
-            set_syn_count(&socket, count)?;
+            set_tcp_option(&socket, libc::TCP_SYNCNT, libc::c_int::from(count))?;
         }
         Ok(socket)
     }
 }
 
-fn set_syn_count(socket: &Socket, count: libc::c_int) -> io::Result<()> {
+/// Set an option of IPPROTO_TCP whose value is an int.
+fn set_tcp_option(socket: &Socket, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
     // SAFETY: the kernel reads one int, which lives through the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_TCP,
-            libc::TCP_SYNCNT,
-            (&raw const count).cast(),
+            option,
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
@@ -89,6 +102,9 @@ pub fn listen(namespace: &Namespace, address: SocketAddr, options: &Options) -> 
         let socket = options.socket(address)?;
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
+        if options.fast_open {
+            set_tcp_option(&socket, libc::TCP_FASTOPEN, FAST_OPEN_QUEUE)?;
+        }
         socket.listen(4096)?;
         Ok(socket.into())
     })?;
@@ -127,6 +143,30 @@ pub fn connect_from(
         match options.connect_timeout {
             Some(timeout) => socket.connect_timeout(&address.into(), timeout)?,
             None => socket.connect(&address.into())?,
+        }
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(socket.into())
+    })
+}
+
+/// Connect with data: it goes in the SYN when the namespace has a cookie of the server (its `net.ipv4.tcp_fastopen` allows that, as it does by default),
+/// and after the handshake when not. Returns when the connection is established.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_with_data(
+    namespace: &Namespace,
+    address: SocketAddr,
+    options: &Options,
+    data: &[u8],
+) -> Result<io::Result<TcpStream>> {
+    let address = options.address(address);
+    namespace.run(|| {
+        let socket = options.socket(address)?;
+        let sent = sendto(&socket, data, MSG_FASTOPEN, &address)?;
+        if sent != data.len() {
+            return Err(io::Error::other(format!("{sent} of {} bytes were taken", data.len())));
         }
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
