@@ -334,7 +334,8 @@ fn all_down(why: &str) -> Vec<CheckItem> {
         reason: Some(why.to_owned()),
         lost_without: spec.lost_without.to_owned(),
     };
-    hooks::ALL.iter().map(item).collect()
+    let release = release::version(&release::release());
+    hooks::ALL.iter().filter(|spec| spec.is_wanted(release)).map(item).collect()
 }
 
 fn fields(layout: &Layout) -> Vec<CheckItem> {

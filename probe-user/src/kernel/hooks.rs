@@ -6,6 +6,10 @@ use std::{
     time::Duration,
 };
 
+/// From here on callbacks can be switched on for connections that are older than the probe (bpf_setsockopt,
+/// TCP_BPF_SOCK_OPS_CB_FLAGS).
+pub(super) const CALLBACKS_FOR_OLDER: (u32, u32) = (6, 12);
+
 /// A program and the place that it hangs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookSpec {
@@ -19,6 +23,16 @@ pub struct HookSpec {
     pub skipped_on_reentry: bool,
     /// What is lost without it.
     pub lost_without: &'static str,
+    /// The Linux release (major, minor) from which on nothing is lost without it; it is left out there.
+    pub until: Option<(u32, u32)>,
+}
+
+impl HookSpec {
+    /// Whether this release of Linux wants it; one that was not understood does.
+    #[must_use]
+    pub fn is_wanted(&self, release: Option<(u32, u32)>) -> bool {
+        self.until.is_none_or(|until| release.is_none_or(|release| release < until))
+    }
 }
 
 /// The spine: lifecycle, round trips, retransmissions.
@@ -28,6 +42,7 @@ pub const CONNECTION: HookSpec = HookSpec {
     required: true,
     skipped_on_reentry: false,
     lost_without: "everything: connections, round trips, retransmissions",
+    until: None,
 };
 /// The backstop for ends that were not seen.
 pub const DESTROY: HookSpec = HookSpec {
@@ -36,6 +51,14 @@ pub const DESTROY: HookSpec = HookSpec {
     required: false,
     skipped_on_reentry: true,
     lost_without: "the ends of connections older than the probe, before Linux 6.12",
+    until: None,
+};
+/// The backstop's backstop: for ends that interrupt [`DESTROY`].
+pub const DESTROY_NESTED: HookSpec = HookSpec {
+    name: "destroy_nested",
+    lost_without: "those ends of connections older than the probe that `destroy` missed",
+    until: Some(CALLBACKS_FOR_OLDER),
+    ..DESTROY
 };
 /// Loss episodes.
 pub const EPISODE: HookSpec = HookSpec {
@@ -44,6 +67,7 @@ pub const EPISODE: HookSpec = HookSpec {
     required: false,
     skipped_on_reentry: true,
     lost_without: "loss episodes, and retransmissions that the kernel took back",
+    until: None,
 };
 /// Repeated SYN-ACKs.
 pub const SYNACK: HookSpec = HookSpec {
@@ -52,6 +76,7 @@ pub const SYNACK: HookSpec = HookSpec {
     required: false,
     skipped_on_reentry: true,
     lost_without: "repeated SYN-ACKs of requests that never become connections",
+    until: None,
 };
 /// Snapshot for people.
 pub const FLOWS: HookSpec = HookSpec {
@@ -60,6 +85,7 @@ pub const FLOWS: HookSpec = HookSpec {
     required: false,
     skipped_on_reentry: false,
     lost_without: "`flowprobe flows`",
+    until: None,
 };
 /// The daemon's sweep.
 pub const ACCOUNT: HookSpec = HookSpec {
@@ -68,10 +94,11 @@ pub const ACCOUNT: HookSpec = HookSpec {
     required: false,
     skipped_on_reentry: false,
     lost_without: "live connections in the metrics before they end, and connections older than the probe",
+    until: None,
 };
 
 /// All hooks, in the order that people read them.
-pub const ALL: [HookSpec; 6] = [CONNECTION, DESTROY, EPISODE, SYNACK, FLOWS, ACCOUNT];
+pub const ALL: [HookSpec; 7] = [CONNECTION, DESTROY, DESTROY_NESTED, EPISODE, SYNACK, FLOWS, ACCOUNT];
 
 /// A hook as it is on this machine.
 #[derive(Debug)]
@@ -137,6 +164,12 @@ fn parse_fdinfo(text: &str, skipped_on_reentry: bool) -> HookStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nested_hook_is_for_old_kernels() {
+        let wanted = |release| ALL.iter().filter(|hook| hook.is_wanted(release)).count();
+        assert_eq!([Some((6, 1)), Some((6, 12)), None].map(wanted), [7, 6, 7]);
+    }
 
     #[test]
     fn counters_that_are_off_are_absent() {

@@ -23,7 +23,7 @@ use super::{
     clock,
     hooks::{self, Hook, HookSpec},
     iterate::Buffer,
-    privilege,
+    privilege, release,
     ring::Ring,
     walk::{Walk, walk},
 };
@@ -223,7 +223,8 @@ fn attach_all(purpose: Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
         .load(OBJECT)
         .map_err(|e| anyhow!("the kernel refused the programs' maps: {}", causes(&e)))?;
     let mut hooks = Vec::new();
-    for spec in purpose.hooks {
+    let release = release::version(&release::release());
+    for spec in purpose.hooks.iter().filter(|spec| spec.is_wanted(release)) {
         let attached = attach(&mut ebpf, *spec, &btf, layout);
         let program = attached
             .is_ok()

@@ -2,6 +2,8 @@
 
 use rustix::system::uname;
 
+use super::hooks::CALLBACKS_FOR_OLDER;
+
 /// Release of the running kernel, as `uname -r`.
 #[must_use]
 pub fn release() -> String {
@@ -9,7 +11,7 @@ pub fn release() -> String {
 }
 
 /// Major, minor and patch level of a release; Debian's releases do not tell the patch level.
-fn version(release: &str) -> Option<(u32, u32)> {
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
@@ -28,7 +30,7 @@ pub fn notes(release: &str) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if version < (6, 12) {
+    if version < CALLBACKS_FOR_OLDER {
         notes.push(
             "before Linux 6.12 callbacks cannot be switched on for connections older than the probe: their round \
              trips are read at sweeps and their retransmissions have no causes"

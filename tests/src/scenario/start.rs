@@ -18,6 +18,7 @@ pub(super) const OPENED: &str = "flowprobe_tcp_connections_opened_total";
 pub(super) const CLOSED: &str = "flowprobe_tcp_connections_closed_total";
 pub(super) const LIVE: &str = "flowprobe_tcp_connections";
 const MISSED: &str = "flowprobe_hook_missed_total";
+pub(super) const LOST: &str = "flowprobe_records_lost_total";
 pub(super) const ROLES: [&str; 3] = ["client", "server", "unknown"];
 
 /// Connects of the churn that can be under way at a moment, one a worker: the daemon may take them over as clients.
@@ -63,11 +64,10 @@ impl Start {
 
     pub(super) fn nothing_was_lost(&self) -> Result<()> {
         let scrape = self.probe.scrape()?;
-        let name = "flowprobe_records_lost_total";
-        let reasons = scrape.label_values(name, "reason");
+        let reasons = scrape.label_values(LOST, "reason");
         // A sample is no record.
         let records = reasons.iter().filter(|reason| reason.as_str() != "rtt_unknown");
-        let lost = records.filter(|reason| scrape.sum(name, &[("reason", reason)]) > 0.0);
+        let lost = records.filter(|reason| scrape.sum(LOST, &[("reason", reason)]) > 0.0);
         let lost: Vec<_> = lost.collect();
         ensure!(lost.is_empty(), "records were lost: {lost:?}");
         expect("discrepancies", scrape.sum("flowprobe_accounting_discrepancies_total", &[]), 0.0)
@@ -85,9 +85,10 @@ impl Start {
         complete.with_context(|| {
             let some: Vec<_> =
                 missing.iter().take(4).map(|cookie| (*cookie, ends.by_cookie.get(cookie))).collect();
-            let (count, missed) = (missing.len(), self.probe.scrape().map(|scrape| scrape.sum(MISSED, &[])));
+            let count = missing.len();
+            let admitted = self.probe.scrape().map(|scrape| admitted(&scrape));
             format!(
-                "{count} of {} are missing, such as {some:?}; {}; {missed:?} runs of hooks were skipped",
+                "{count} of {} are missing, such as {some:?}; {}; the daemon says {admitted:?}",
                 ends.must.len(),
                 self.times()
             )
@@ -134,6 +135,19 @@ impl Start {
         }
         expect("connections of unknown role opened", of_role(&scrape, OPENED, "unknown"), 0.0)
     }
+}
+
+/// What the daemon says that it did not see or lost: skipped runs by hook, records by reason.
+fn admitted(scrape: &Scrape) -> Vec<(String, f64)> {
+    [(MISSED, "hook"), (LOST, "reason")]
+        .into_iter()
+        .flat_map(|(name, label)| {
+            let values = scrape.label_values(name, label);
+            values.into_iter().map(move |value| (scrape.sum(name, &[(label, &value)]), value))
+        })
+        .filter(|(count, _)| *count > 0.0)
+        .map(|(count, value)| (value, count))
+        .collect()
 }
 
 /// The socket's part of the identity.
