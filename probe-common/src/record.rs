@@ -51,7 +51,7 @@ pub mod flag {
     pub const FROM_DESTROY: u32 = 1 << 7;
     /// The connection's record has been sent (in the socket's state only).
     pub const FINISHED: u32 = 1 << 8;
-    /// The kernel had zeroed the socket's counters before its end was seen; the record's are those of the last sweep.
+    /// The kernel had zeroed the socket's counters before its end was seen; the record has none.
     pub const WIPED: u32 = 1 << 9;
     /// The Loss state that the connection is in was entered by the retransmission timer (in the socket's state only).
     pub const LOSS_BY_TIMER: u32 = 1 << 10;
@@ -335,11 +335,14 @@ pub enum Loss {
     TroubleRefused = 7,
     /// The kernel refused storage for a wide histogram: a round trip is in the sums and not in the histogram.
     HistogramRefused = 8,
+    /// The socket had forgotten its counters when its end was seen: what it added since the last sweep is in no metric, and its
+    /// record has no counts.
+    CountersWiped = 9,
 }
 
 impl Loss {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::RingFullClosed,
         Self::RingFullIncrement,
         Self::RingFullSynack,
@@ -349,6 +352,7 @@ impl Loss {
         Self::RttUnknown,
         Self::TroubleRefused,
         Self::HistogramRefused,
+        Self::CountersWiped,
     ];
 
     /// Value of the label `reason`.
@@ -364,6 +368,7 @@ impl Loss {
             Self::RttUnknown => "rtt_unknown",
             Self::TroubleRefused => "trouble_refused",
             Self::HistogramRefused => "histogram_refused",
+            Self::CountersWiped => "counters_wiped",
         }
     }
 }

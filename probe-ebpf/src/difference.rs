@@ -25,18 +25,6 @@ pub(crate) fn subtract(counters: &mut Counters, accounted: &Accounted, trouble: 
         change(counters, NARROW_TROUBLE, &trouble.accounted_narrow, u32::wrapping_sub);
     }
 }
-
-/// Puts it back.
-#[inline(always)]
-pub(crate) fn add(counters: &mut Counters, accounted: &Accounted, trouble: Option<&Trouble>) {
-    change(counters, WIDE, &accounted.wide, u64::wrapping_add);
-    change(counters, NARROW, &accounted.narrow, u32::wrapping_add);
-    if let Some(trouble) = trouble {
-        change(counters, WIDE_TROUBLE, &trouble.accounted_wide, u64::wrapping_add);
-        change(counters, NARROW_TROUBLE, &trouble.accounted_narrow, u32::wrapping_add);
-    }
-}
-
 /// Keeps in mind that `handed_out` was taken.
 #[inline(always)]
 pub(crate) fn keep(accounted: &mut Accounted, trouble: Option<&mut Trouble>, handed_out: &Counters) {

@@ -85,11 +85,6 @@ fn send<T: 'static>(fill: impl FnOnce(&mut T)) -> bool {
 #[inline(always)]
 fn closed(head: &mut FlowHead, tp: TcpSock, flow: &FlowState, last_state: u8) {
     fill(head, tp, flow, kind::CLOSED, last_state);
-    if flow.flags & flag::WIPED != 0
-        && let Some(accounted) = storage_get(&ACCOUNTED, tp.as_ptr())
-    {
-        difference::add(&mut head.counters, accounted, flow.trouble(tp.as_ptr()).as_deref());
-    }
 }
 
 /// Data that comes after the application has closed the socket is answered with a reset, and the kernel sets the same error
@@ -109,8 +104,9 @@ fn last_increment(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
         return;
     };
     if flow.flags & flag::FROM_DESTROY != 0 && tp.activity().1 < accounted.segs_in() {
-        // tcp_disconnect came first and zeroed the socket's counters; the last sweep's are all that is left.
+        // tcp_disconnect came first and zeroed the socket's counters: what came after the last sweep is not known.
         flow.flags |= flag::WIPED;
+        count(Loss::CountersWiped);
     }
     let sent = match flow.wide(tp.as_ptr()) {
         None => send(|head: &mut FlowHead| increment(head, tp, flow, last_state, accounted)),

@@ -106,7 +106,9 @@ mod tests {
     }
 
     fn three() -> Vec<Flow> {
-        (1..=3_u16).map(|n| Flow { remote_port: n, bytes_acked: u64::from(n), ..sample::full() }).collect()
+        (1..=3_u16)
+            .map(|n| Flow { remote_port: n, bytes_acked: Some(u64::from(n)), ..sample::full() })
+            .collect()
     }
 
     fn shown(args: &FlowsArgs) -> Vec<u64> {

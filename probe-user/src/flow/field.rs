@@ -148,10 +148,10 @@ impl Measure {
     pub fn of(self, flow: &Flow) -> Option<f64> {
         match self {
             Self::Loss => {
-                let sent = (flow.data_segs_out > 0).then_some(f64::from(flow.data_segs_out))?;
-                Some(f64::from(flow.lost_segs_estimate?) / sent * 100.0)
+                let sent = flow.data_segs_out.filter(|sent| *sent > 0)?;
+                Some(f64::from(flow.lost_segs_estimate?) / f64::from(sent) * 100.0)
             }
-            Self::Bytes => Some(flow.bytes_acked.saturating_add(flow.bytes_received) as f64),
+            Self::Bytes => Some(flow.bytes_acked?.saturating_add(flow.bytes_received?) as f64),
             Self::Field(field) => match field.of(flow)? {
                 Value::Int(value) => Some(value as f64),
                 _ => None,
@@ -269,11 +269,11 @@ mod tests {
 
     #[test]
     fn loss_is_of_data_segments_and_unknown_without_any() {
-        let mut flow = Flow { data_segs_out: 200, lost_segs_estimate: Some(3), ..sample::bare() };
+        let mut flow = Flow { data_segs_out: Some(200), lost_segs_estimate: Some(3), ..sample::bare() };
         assert_eq!(Measure::Loss.of(&flow), Some(1.5));
-        flow.data_segs_out = 0;
+        flow.data_segs_out = Some(0);
         assert_eq!(Measure::Loss.of(&flow), None);
-        flow = Flow { data_segs_out: 200, lost_segs_estimate: None, ..flow };
+        flow = Flow { data_segs_out: Some(200), lost_segs_estimate: None, ..flow };
         assert_eq!(Measure::Loss.of(&flow), None);
     }
 }

@@ -49,17 +49,19 @@ impl Context {
 /// The flow of a record of kind CLOSED or LIVE; `cgroup` is the path of the record's `cgroup_id`.
 #[must_use]
 pub fn flow(record: &FlowRecord, context: &Context, cgroup: Option<Arc<str>>) -> Flow {
-    let c = &record.counters;
     let closed = record.kind == kind::CLOSED;
     let has_flag = |bit: u32| record.flags & bit != 0;
     let sampled = has_flag(flag::CALLBACKS);
+    // Wiped by tcp_disconnect before anybody looked.
+    let counted = (!has_flag(flag::WIPED)).then_some(&record.counters);
     let (local_addr, remote_addr) =
         (address(record.family, record.local_addr), address(record.family, record.remote_addr));
-    let attributed = attributed(c);
-    let spurious_segs = context.has(Field::DsackDups).then_some(c.spurious_segs);
-    let samples = sampled.then_some(c.rtt_samples);
-    let in_episodes = sampled && context.has(Field::UndoMarker);
-    let needless_segs = in_episodes.then_some(c.needless_segs);
+    let counted_with = |field: Field| counted.filter(|_| context.has(field));
+    let spurious_segs = counted_with(Field::DsackDups).map(|c| c.spurious_segs);
+    let seen = counted.filter(|_| sampled);
+    let samples = seen.map(|c| c.rtt_samples);
+    let in_episodes = seen.filter(|_| context.has(Field::UndoMarker));
+    let needless_segs = in_episodes.map(|c| c.needless_segs);
     Flow {
         schema_version: SCHEMA_VERSION,
         flow_id: format!("{}.{}", record.cookie, record.generation),
@@ -91,51 +93,52 @@ pub fn flow(record: &FlowRecord, context: &Context, cgroup: Option<Arc<str>>) ->
         rttvar_us: some_unless(record.srtt_us_x8, 0).map(|_| record.mdev_us_x4 >> 2),
         min_rtt_us: min_rtt_us(record),
         rtt_samples: samples,
-        rtt_sum_us: samples.map(|_| c.rtt_sum_us),
+        rtt_sum_us: seen.map(|c| c.rtt_sum_us),
         rtt_max_us: samples.filter(|n| *n > 0).map(|_| record.rtt_max_us),
         rtt_histogram: samples.map(|_| histogram(&record.rtt_histogram)),
         rtt_source: if sampled { RttSource::RoundTrip } else { RttSource::Sweep },
-        segs_out: c.segs_out,
-        data_segs_out: c.data_segs_out,
-        segs_in: c.segs_in,
-        data_segs_in: c.data_segs_in,
-        retrans_segs: c.retrans_segs,
-        retrans_fast: c.retrans_fast,
-        retrans_rto: c.retrans_rto,
-        retrans_tlp: c.retrans_tlp,
-        retrans_syn: c.retrans_syn,
-        retrans_synack: c.retrans_synack,
-        retrans_other: c.retrans_other,
-        retrans_unattributed: c.retrans_segs.wrapping_sub(attributed),
-        retrans_bytes: context.has(Field::BytesRetrans).then_some(c.bytes_retrans),
+        segs_out: counted.map(|c| c.segs_out),
+        data_segs_out: counted.map(|c| c.data_segs_out),
+        segs_in: counted.map(|c| c.segs_in),
+        data_segs_in: counted.map(|c| c.data_segs_in),
+        retrans_segs: counted.map(|c| c.retrans_segs),
+        retrans_fast: counted.map(|c| c.retrans_fast),
+        retrans_rto: counted.map(|c| c.retrans_rto),
+        retrans_tlp: counted.map(|c| c.retrans_tlp),
+        retrans_syn: counted.map(|c| c.retrans_syn),
+        retrans_synack: counted.map(|c| c.retrans_synack),
+        retrans_other: counted.map(|c| c.retrans_other),
+        retrans_unattributed: counted.map(|c| c.retrans_segs.wrapping_sub(attributed(c))),
+        retrans_bytes: counted_with(Field::BytesRetrans).map(|c| c.bytes_retrans),
         spurious_segs,
         lost_segs_estimate: needless_segs
             .or(spurious_segs)
-            .map(|needless| c.retrans_segs.saturating_sub(needless)),
-        rto_count: (sampled && !has_flag(flag::ADOPTED)).then_some(c.rto_count),
-        loss_episodes: in_episodes.then_some(c.loss_episodes),
-        loss_episode_us: in_episodes.then_some(c.loss_episode_us),
-        loss_episode_max_us: in_episodes.then_some(record.loss_episode_max_us),
-        undone_episodes: in_episodes.then_some(c.undone_episodes),
+            .zip(counted)
+            .map(|(needless, c)| c.retrans_segs.saturating_sub(needless)),
+        rto_count: seen.filter(|_| !has_flag(flag::ADOPTED)).map(|c| c.rto_count),
+        loss_episodes: in_episodes.map(|c| c.loss_episodes),
+        loss_episode_us: in_episodes.map(|c| c.loss_episode_us),
+        loss_episode_max_us: in_episodes.map(|_| record.loss_episode_max_us),
+        undone_episodes: in_episodes.map(|c| c.undone_episodes),
         needless_segs,
-        stalls_rto: sampled.then_some(c.stalls_rto),
-        stalls_zero_window: sampled.then_some(c.stalls_zero_window),
-        stalls_other: sampled.then_some(c.stalls_other),
-        stall_rto_us: sampled.then_some(c.stall_rto_us),
-        stall_zero_window_us: sampled.then_some(c.stall_zero_window_us),
-        stall_other_us: sampled.then_some(c.stall_other_us),
+        stalls_rto: seen.map(|c| c.stalls_rto),
+        stalls_zero_window: seen.map(|c| c.stalls_zero_window),
+        stalls_other: seen.map(|c| c.stalls_other),
+        stall_rto_us: seen.map(|c| c.stall_rto_us),
+        stall_zero_window_us: seen.map(|c| c.stall_zero_window_us),
+        stall_other_us: seen.map(|c| c.stall_other_us),
         reordering_seen: context.has(Field::ReordSeen).then_some(record.reordering_seen),
-        ce_delivered_segs: context.has(Field::DeliveredCe).then_some(c.ce_delivered_segs),
-        ooo_segs_in: context.has(Field::RcvOoopack).then_some(c.ooo_segs_in),
-        bytes_sent: c.bytes_sent,
-        bytes_acked: c.bytes_acked,
-        bytes_received: c.bytes_received,
+        ce_delivered_segs: counted_with(Field::DeliveredCe).map(|c| c.ce_delivered_segs),
+        ooo_segs_in: counted_with(Field::RcvOoopack).map(|c| c.ooo_segs_in),
+        bytes_sent: counted.map(|c| c.bytes_sent),
+        bytes_acked: counted.map(|c| c.bytes_acked),
+        bytes_received: counted.map(|c| c.bytes_received),
         delivery_rate_bytes_per_second: delivery_rate(record, context),
         app_limited: (context.has(Field::RateAppLimited) && has_rate(record))
             .then_some(record.rate_app_limited != 0),
-        busy_us: context.jiffies_us(c.busy_jiffies),
-        rwnd_limited_us: context.jiffies_us(c.rwnd_limited_jiffies),
-        sndbuf_limited_us: context.jiffies_us(c.sndbuf_limited_jiffies),
+        busy_us: counted.and_then(|c| context.jiffies_us(c.busy_jiffies)),
+        rwnd_limited_us: counted.and_then(|c| context.jiffies_us(c.rwnd_limited_jiffies)),
+        sndbuf_limited_us: counted.and_then(|c| context.jiffies_us(c.sndbuf_limited_jiffies)),
         cwnd_segs: record.cwnd_segs,
         ssthresh_segs: some_unless(record.ssthresh_segs, INFINITE_SSTHRESH),
         mss_bytes: record.mss_bytes,

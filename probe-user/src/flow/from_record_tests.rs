@@ -3,7 +3,7 @@
 use probe_common::{
     fields::FIELD_COUNT,
     record::{
-        flag::{ADOPTED, CALLBACKS, ESTABLISHED, FIN_LOCAL, FROM_DESTROY},
+        flag::{ADOPTED, CALLBACKS, ESTABLISHED, FIN_LOCAL, FROM_DESTROY, WIPED},
         kind::{CLOSED, LIVE},
         role::SERVER,
     },
@@ -88,6 +88,21 @@ fn bytes_left_are_null_where_the_socket_no_longer_tells() {
     end.flags |= FROM_DESTROY;
     let unseen = made(&end);
     assert_eq!((unseen.unsent_bytes, unseen.unacked_bytes), (None, None));
+}
+
+#[test]
+fn counts_that_the_socket_forgot_are_null() {
+    let mut end = record(CLOSED, SERVER, ESTABLISHED | ADOPTED | FROM_DESTROY);
+    end.counters.segs_out = 7;
+    let kept = made(&end);
+    assert_eq!((kept.segs_out, kept.bytes_sent), (Some(7), Some(end.counters.bytes_sent)));
+    end.flags |= WIPED;
+    let forgotten = serde_json::to_value(made(&end)).unwrap();
+    for field in
+        ["segs_out", "bytes_sent", "retrans_segs", "retrans_unattributed", "lost_segs_estimate", "busy_us"]
+    {
+        assert!(forgotten[field].is_null(), "{field} is {}", forgotten[field]);
+    }
 }
 
 #[test]

@@ -84,30 +84,31 @@ pub struct Flow {
     /// Where the round trips come from.
     pub rtt_source: RttSource,
 
-    /// Segments sent.
-    pub segs_out: u32,
+    /// Segments sent. This and all counts that follow are `None` where the socket had forgotten them: an adopted connection
+    /// that its owner reset, before Linux 6.12.
+    pub segs_out: Option<u32>,
     /// Segments with payload sent.
-    pub data_segs_out: u32,
+    pub data_segs_out: Option<u32>,
     /// Segments received.
-    pub segs_in: u32,
+    pub segs_in: Option<u32>,
     /// Segments with payload received.
-    pub data_segs_in: u32,
+    pub data_segs_in: Option<u32>,
     /// Segments sent again: the sum of the next seven.
-    pub retrans_segs: u32,
+    pub retrans_segs: Option<u32>,
     /// … in fast recovery.
-    pub retrans_fast: u32,
+    pub retrans_fast: Option<u32>,
     /// … after a timeout.
-    pub retrans_rto: u32,
+    pub retrans_rto: Option<u32>,
     /// … as tail loss probes.
-    pub retrans_tlp: u32,
+    pub retrans_tlp: Option<u32>,
     /// … SYNs.
-    pub retrans_syn: u32,
+    pub retrans_syn: Option<u32>,
     /// … SYN-ACKs.
-    pub retrans_synack: u32,
+    pub retrans_synack: Option<u32>,
     /// … for a reason that the socket did not tell.
-    pub retrans_other: u32,
+    pub retrans_other: Option<u32>,
     /// … before the probe could see causes.
-    pub retrans_unattributed: u32,
+    pub retrans_unattributed: Option<u32>,
     /// Payload bytes sent again.
     pub retrans_bytes: Option<u64>,
     /// Segments that the peer reported as received twice.
@@ -147,11 +148,11 @@ pub struct Flow {
     pub ooo_segs_in: Option<u32>,
 
     /// Payload bytes sent, with retransmissions.
-    pub bytes_sent: u64,
+    pub bytes_sent: Option<u64>,
     /// Bytes acknowledged, as in TCP_INFO: a client's SYN and a FIN count 1.
-    pub bytes_acked: u64,
+    pub bytes_acked: Option<u64>,
     /// Bytes received in order, as in TCP_INFO: the peer's FIN counts 1.
-    pub bytes_received: u64,
+    pub bytes_received: Option<u64>,
     /// Rate of the last sample.
     pub delivery_rate_bytes_per_second: Option<u64>,
     /// Whether the application limited that sample.

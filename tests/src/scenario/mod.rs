@@ -131,6 +131,7 @@ pub const IN_VM: &[Scenario] = scenarios![
     Alone:
     churn::every_end_once,
     adopted::older_than_the_daemon,
+    situation_socket::adopted_is_reset,
     takeover::churn_is_recorded_once,
     takeover::quiet_connections_are_exact,
     takeover::busy_connections_are_bounded,

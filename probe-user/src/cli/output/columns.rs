@@ -130,12 +130,14 @@ static COLUMNS: &[Column] = &[
     column("remote", Address, 21, 0, |f| endpoint(f.remote_addr, f.remote_port)),
     column("rtt", Number, 6, 0, |f| time(f.srtt_us)),
     column("min-rtt", Number, 7, 8, |f| time(f.min_rtt_us)),
-    marked(column("retrans", Number, 7, 0, |f| number(f.retrans_segs)), |f| f.retrans_segs > 0),
+    marked(column("retrans", Number, 7, 0, |f| number(f.retrans_segs)), |f| {
+        f.retrans_segs.is_some_and(|n| n > 0)
+    }),
     marked(column("loss", Number, 6, 0, |f| Measure::Loss.of(f).map(human::percent)), |f| {
         Measure::Loss.of(f).is_some_and(|loss| loss >= 1.0)
     }),
-    column("sent", Number, 5, 1, |f| Some(human::scaled(f.bytes_sent))),
-    column("recv", Number, 5, 4, |f| Some(human::scaled(f.bytes_received))),
+    column("sent", Number, 5, 1, |f| f.bytes_sent.map(human::scaled)),
+    column("recv", Number, 5, 4, |f| f.bytes_received.map(human::scaled)),
     column("duration", Number, 8, 7, |f| Some(human::micros(f.duration_us?))),
     marked(column("error", Word, 12, 6, |f| f.error.map(str::to_owned)), |f| f.error.is_some()),
     column("cc", Word, 5, 9, |f| f.congestion_control.clone()),

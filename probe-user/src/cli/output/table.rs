@@ -214,14 +214,15 @@ mod tests {
     #[test]
     fn colour_marks_what_deserves_a_look_and_changes_no_width() {
         let colour = Screen { colour: true, ..screen(120) };
-        let lossless = Flow { retrans_segs: 0, lost_segs_estimate: Some(0), ..sample::full() };
+        let lossless = Flow { retrans_segs: Some(0), lost_segs_estimate: Some(0), ..sample::full() };
         let text = written(&view(Format::Table, &[]), Page::Live, colour, &[sample::full(), lossless]);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("\u{1b}[1m"));
         assert_eq!(lines[1].matches("\u{1b}[33m").count(), 2, "{text:?}");
         assert!(!lines[2].contains('\u{1b}'), "{text:?}");
         let plain = anstyle_free(&text);
-        let flows = [sample::full(), Flow { retrans_segs: 0, lost_segs_estimate: Some(0), ..sample::full() }];
+        let flows =
+            [sample::full(), Flow { retrans_segs: Some(0), lost_segs_estimate: Some(0), ..sample::full() }];
         assert_eq!(plain, written(&view(Format::Table, &[]), Page::Live, screen(120), &flows));
     }
 
