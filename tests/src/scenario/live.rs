@@ -200,10 +200,14 @@ pub fn records_equal_tcp_info_at_close(probe: &Probe) -> Result<()> {
         Link::builder().delay(Duration::from_millis(2)).loss(Direction::ToClient, 0.01).seed(9).build()?;
     let server =
         Server::start(&link.server, link.server_v4(PORT), Behaviour::Send(30_000), &Options::default())?;
+    // Kept until all were made: a port that is in use is not given twice, and tells the connections apart.
+    let mut streams = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut stream = connect(&link.client, server.address, &Options::default())??;
         expect("bytes that arrived", receive_all(&mut stream)?, 30_000)?;
+        streams.push(stream);
     }
+    drop(streams);
     let served = server.served(CONNECTIONS, LONG)?;
     let ended = probe.ended(&link.server, CONNECTIONS)?;
     let ledger = link.settled(LONG)?;
