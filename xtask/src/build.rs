@@ -36,6 +36,29 @@ pub(crate) fn release() -> Result<()> {
     compile(&["--release"])
 }
 
+/// The program that runs the scenarios in a VM, of the crate `tests`.
+pub(crate) const SCENARIOS: &str = "vm_scenarios";
+
+/// Compiles the release programs that the tests run, here and in the VMs: linked statically, they need no file of the guest.
+pub(crate) fn portable() -> Result<()> {
+    let mut build = workspace::cargo("build");
+    build
+        .args([
+            "--release",
+            "--target",
+            workspace::PORTABLE_TARGET,
+            "--package",
+            "probe-user",
+            "--bin",
+            "flowprobe",
+        ])
+        .args(["--package", "tests", "--bin", SCENARIOS])
+        .env("CARGO_TARGET_DIR", workspace::portable_dir())
+        // With --target these go to the programs alone, not to build scripts and procedural macros.
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    step::shown(&mut build)
+}
+
 fn compile(profile: &[&str]) -> Result<()> {
     step::shown(
         workspace::cargo("build").args(["--package", "probe-user", "--bin", "flowprobe"]).args(profile),

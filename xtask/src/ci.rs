@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::{
-    build, docs, lint,
+    docs, lint,
     setup::{self, Purpose},
     stage::Stages,
-    test,
+    test, workspace,
 };
 
 /// The verb.
@@ -18,8 +18,9 @@ pub(crate) fn main() -> Result<ExitCode> {
     let mut stages = Stages::default();
     if stages.check("set-up", || setup::prepare(Purpose::Lint)) {
         lint::stages_of_lint(&mut stages);
-        stages.check("documents", || build::release().and_then(|()| docs::check()));
         test::stages_of_tests(&mut stages, false, None);
+        // After the tests, which built the program.
+        stages.check("documents", || docs::check(&workspace::portable_flowprobe()));
     }
     Ok(stages.finish())
 }

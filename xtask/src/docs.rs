@@ -2,7 +2,7 @@
 //!
 //! The program itself prints its manual page and completions; they are not kept in the repository.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -24,20 +24,21 @@ pub(crate) struct Arguments {
 pub(crate) fn main(arguments: &Arguments) -> Result<()> {
     setup::prepare(Purpose::Build)?;
     build::release()?;
-    if arguments.check { check() } else { write() }
+    let program = workspace::flowprobe();
+    if arguments.check { check(&program) } else { write(&program) }
 }
 
-fn write() -> Result<()> {
-    workspace::write_if_changed(&file(), &generated()?)?;
+fn write(program: &Path) -> Result<()> {
+    workspace::write_if_changed(&file(), &generated(program)?)?;
     step::say(&format!("{} is up to date", file().display()));
     Ok(())
 }
 
-/// Fails if the committed file is not what the code says; the release program must be built.
-pub(crate) fn check() -> Result<()> {
+/// Fails if the committed file is not what the code of `program` says.
+pub(crate) fn check(program: &Path) -> Result<()> {
     let present = fs::read_to_string(file())
         .with_context(|| format!("{} is missing: cargo xtask docs", file().display()))?;
-    match first_difference(&present, &generated()?) {
+    match first_difference(&present, &generated(program)?) {
         None => Ok(()),
         Some(line) => {
             bail!("{}:{line} differs from what the code says: run `cargo xtask docs`", file().display())
@@ -49,8 +50,8 @@ fn file() -> std::path::PathBuf {
     workspace::root().join("docs/metrics.md")
 }
 
-fn generated() -> Result<String> {
-    step::captured(Command::new(workspace::flowprobe()).arg("metrics-reference"))
+fn generated(program: &Path) -> Result<String> {
+    step::captured(Command::new(program).arg("metrics-reference"))
 }
 
 /// The number of the first line in which two texts differ, counted from 1.

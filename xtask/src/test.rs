@@ -54,7 +54,7 @@ pub(crate) fn require_root(verb: &str) -> Result<()> {
 
 /// Runs the stages after the set-up.
 pub(crate) fn stages_of_tests(stages: &mut Stages, quick: bool, filter: Option<&str>) {
-    if !stages.check("build", build::release) {
+    if !stages.check("build", build::portable) {
         return;
     }
     stages.tests("unit tests", |counts| {
@@ -72,12 +72,11 @@ pub(crate) fn stages_of_tests(stages: &mut Stages, quick: bool, filter: Option<&
         stages.skip("kernel VMs", "--quick");
         return;
     }
-    if !stages.check("build for the VMs", vm::build_static) {
-        return;
-    }
-    for series in Series::ALL {
-        stages.tests(&format!("VM, Debian {series}"), |counts| vm::scenarios(series, filter, counts));
-    }
+    let vms = Series::ALL.map(|series| {
+        (format!("VM, Debian {series}"), move |counts: &mut Counts| vm::scenarios(series, filter, counts))
+    });
+    // What runs in there counts and orders, and times nothing.
+    stages.tests_side_by_side(vms.into());
 }
 
 /// Runs `cargo test` with the program under test and the tools of the set-up in its environment.
@@ -88,7 +87,7 @@ fn cargo_test(
     counts: &mut Counts,
 ) -> Result<()> {
     command
-        .env("FLOWPROBE_BIN", workspace::flowprobe())
+        .env("FLOWPROBE_BIN", workspace::portable_flowprobe())
         // An error says what was wrong; where the test asked is in its name.
         .env("RUST_BACKTRACE", "0")
         .env("PATH", workspace::path_with_tools())

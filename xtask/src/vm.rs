@@ -12,7 +12,6 @@ mod modules;
 mod qemu;
 
 use std::{
-    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -22,16 +21,13 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) use self::kernel::Series;
 use self::{guest::Put, kernel::Kernel};
 use crate::{
+    build::{self, SCENARIOS},
     setup::{self, Purpose},
     stage::Counts,
-    step::{self, say, seconds},
+    step::{say, seconds},
     workspace,
 };
 
-/// rustc's name of the machine that the guest is.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// The scenarios' program, of the crate `tests`, and where it stands in the guest.
-const SCENARIOS: &str = "vm_scenarios";
 const SCENARIOS_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Arguments of `cargo xtask vm`.
@@ -62,7 +58,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         setup::prepare(Purpose::Build)?;
         setup::prepare_vm()?;
-        build_static()?;
+        build::portable()?;
         files.extend(our_programs());
     }
     let scenarios = [format!("/bin/{SCENARIOS}")];
@@ -78,13 +74,13 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::from(first_failure))
 }
 
-/// Runs the scenarios inside one kernel; [`build_static`] must have run.
+/// Runs the scenarios inside one kernel; [`build::portable`] must have run.
 pub(crate) fn scenarios(series: Series, filter: Option<&str>, counts: &mut Counts) -> Result<()> {
     let mut command = vec![format!("/bin/{SCENARIOS}")];
     command.extend(filter.map(str::to_owned));
     let mut reported = false;
     let code = boot(series, &our_programs(), &command, SCENARIOS_LIMIT, |line| {
-        println!("{line}");
+        println!("{series}: {line}");
         reported |= counts.add_line(line);
     })?;
     match code {
@@ -95,24 +91,8 @@ pub(crate) fn scenarios(series: Series, filter: Option<&str>, counts: &mut Count
     }
 }
 
-/// Builds our programs so that they need no file of the guest: static glibc, in a target directory of their own.
-pub(crate) fn build_static() -> Result<()> {
-    let mut build = workspace::cargo("build");
-    build
-        .args(["--release", "--target", TARGET, "--package", "probe-user", "--bin", "flowprobe"])
-        .args(["--package", "tests", "--bin", SCENARIOS])
-        .env("CARGO_TARGET_DIR", static_target())
-        // With --target these go to the programs alone, not to build scripts and procedural macros.
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-    step::shown(&mut build)
-}
-
-fn static_target() -> PathBuf {
-    workspace::target().join("static")
-}
-
 fn our_programs() -> Vec<Put> {
-    let programs = static_target().join(TARGET).join("release");
+    let programs = workspace::portable_programs();
     ["flowprobe", SCENARIOS]
         .map(|name| Put { from: programs.join(name), to: format!("/bin/{name}") })
         .to_vec()

@@ -37,6 +37,24 @@ pub(crate) fn flowprobe() -> PathBuf {
     target().join("release/flowprobe")
 }
 
+/// rustc's name of the machine that the programs of [`crate::build::portable`] are for; the VMs' too.
+pub(crate) const PORTABLE_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Their target directory: other flags, beside which cargo would build everything anew.
+pub(crate) fn portable_dir() -> PathBuf {
+    target().join("static")
+}
+
+/// Where they stand.
+pub(crate) fn portable_programs() -> PathBuf {
+    portable_dir().join(PORTABLE_TARGET).join("release")
+}
+
+/// `flowprobe` as the tests run it.
+pub(crate) fn portable_flowprobe() -> PathBuf {
+    portable_programs().join("flowprobe")
+}
+
 /// `cargo VERB` in the workspace, with the environment that a plain `cargo VERB` would have: what `cargo run`
 /// told xtask about itself is taken away, so that no build script sees a change between the two and runs again.
 pub(crate) fn cargo(verb: &str) -> Command {
