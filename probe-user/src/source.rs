@@ -125,7 +125,7 @@ async fn snapshot_of_daemon(
 }
 
 fn own_snapshot(each: &mut dyn FnMut(Flow) -> ControlFlow<()>) -> Result<SnapshotEnd> {
-    let mut probe = Probe::load(Purpose::look())?;
+    let mut probe = Probe::load(&Purpose::look())?;
     let mut flows = Flows::new(probe.context());
     let mut going = true;
     let walk = probe.snapshot(&mut |bytes| {
@@ -181,7 +181,7 @@ async fn watch_daemon(mut client: Client, each: &mut dyn FnMut(WatchEvent) -> Co
 }
 
 async fn own_watch(each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
-    let mut probe = Probe::load(Purpose::observe(WATCH_RING_BYTES, false))?;
+    let mut probe = Probe::load(&Purpose::observe(WATCH_RING_BYTES, false))?;
     let losses = probe.take_losses()?;
     let mut ring = probe.take_ring()?.into_async()?;
     let mut flows = Flows::new(probe.context());

@@ -100,6 +100,10 @@ pub struct DaemonArgs {
     /// What is said on standard error: error, warn, info, debug or trace [default: info; debug with --kernel-log]
     #[arg(long, value_name = "LEVEL", env = "FLOWPROBE_LOG", value_parser = super::daemon::log_level)]
     pub log: Option<LevelFilter>,
+    /// Load these hooks only, to measure what each costs; what the others would see is not seen
+    #[arg(long, value_name = "HOOK", env = "FLOWPROBE_HOOKS", value_delimiter = ',', hide = true)]
+    #[arg(value_parser = super::daemon::hook)]
+    pub hooks: Option<Vec<&'static str>>,
     /// Load the probes with their own log, to standard error; costs time in the kernel
     #[arg(long)]
     pub kernel_log: bool,

@@ -9,6 +9,7 @@ use super::{args::DaemonArgs, config_file::File};
 use crate::{
     daemon::{self, DaemonConfig},
     flow::{field::Unit, filter::quantity},
+    kernel::hooks,
 };
 
 /// The port is the contract's.
@@ -32,7 +33,16 @@ fn config(args: &DaemonArgs, file: &File, run_dir: PathBuf) -> DaemonConfig {
         ring_bytes: args.ring_size.or(file.ring_size).unwrap_or(RING_BYTES),
         log: args.log.or(file.log).unwrap_or(usual),
         kernel_log,
+        hooks: args.hooks.clone(),
     }
+}
+
+pub(super) fn hook(text: &str) -> Result<&'static str, String> {
+    let names = hooks::ALL.map(|hook| hook.name);
+    names
+        .into_iter()
+        .find(|name| *name == text)
+        .ok_or_else(|| format!("one of {} is wanted, here or in FLOWPROBE_HOOKS", names.join(", ")))
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
@@ -121,6 +131,8 @@ mod tests {
         for text in ["", "verbose", "off", "3", "flowprobe=debug"] {
             assert!(log_level(text).is_err(), "{text}");
         }
+        assert_eq!(hook("synack"), Ok("synack"));
+        assert!(hook("all").unwrap_err().contains("connection, destroy"));
         assert!(listen("[::1]:80").is_ok());
         assert!(listen("localhost:80").unwrap_err().contains("in numbers"));
     }

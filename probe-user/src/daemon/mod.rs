@@ -50,6 +50,8 @@ pub struct DaemonConfig {
     pub log: LevelFilter,
     /// Pass the programs' log on.
     pub kernel_log: bool,
+    /// Load only these hooks; `None` is all.
+    pub hooks: Option<Vec<&'static str>>,
 }
 
 /// How often the programs' log is looked at.
@@ -75,7 +77,8 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         .init();
     let run_dir = RunDir::lock(&config.run_dir)?;
     let listener = listen(config.listen)?;
-    let mut probe = Probe::load(Purpose::observe(config.ring_bytes, config.kernel_log))?;
+    let all = Purpose::observe(config.ring_bytes, config.kernel_log);
+    let mut probe = Probe::load(&Purpose { only: config.hooks.clone(), ..all })?;
     for hook in probe.hooks().iter().filter(|hook| !hook.is_up()) {
         warn!(
             "hook {} ({}) is down: {}; lost: {}",
@@ -202,6 +205,7 @@ mod tests {
             ring_bytes: 4 << 20,
             log: LevelFilter::INFO,
             kernel_log: false,
+            hooks: None,
         };
         let hooks = [("connection", true), ("synack", false)];
         let line = start_line(&config, "6.1.0-56", &hooks, ([127, 0, 0, 1], 10179).into());

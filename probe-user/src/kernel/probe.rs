@@ -36,7 +36,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fl
 const SMALLEST_RING: u32 = 1 << 12;
 
 /// What is to be loaded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Purpose {
     /// Programs, of [`hooks::ALL`].
     pub hooks: &'static [HookSpec],
@@ -44,19 +44,21 @@ pub struct Purpose {
     pub ring_bytes: u32,
     /// Let the programs log.
     pub log: bool,
+    /// Of the hooks, only these by name: to measure what each costs. `None` is all.
+    pub only: Option<Vec<&'static str>>,
 }
 
 impl Purpose {
     /// All programs.
     #[must_use]
     pub fn observe(ring_bytes: u32, log: bool) -> Self {
-        Self { hooks: &hooks::ALL, ring_bytes, log }
+        Self { hooks: &hooks::ALL, ring_bytes, log, only: None }
     }
 
     /// Only a look at what is there.
     #[must_use]
     pub fn look() -> Self {
-        Self { hooks: &[hooks::FLOWS], ring_bytes: SMALLEST_RING, log: false }
+        Self { hooks: &[hooks::FLOWS], ..Self::observe(SMALLEST_RING, false) }
     }
 }
 
@@ -96,7 +98,7 @@ impl Probe {
     ///
     /// # Errors
     /// A required capability, field or program is missing. Nothing stays loaded then.
-    pub fn load(purpose: Purpose) -> Result<Self> {
+    pub fn load(purpose: &Purpose) -> Result<Self> {
         privilege::require(privilege::effective())?;
         let layout = read_layout()?;
         layout.complete()?;
@@ -187,7 +189,7 @@ impl Probe {
 /// # Errors
 /// The object as a whole cannot be loaded.
 pub fn try_all(layout: &Layout) -> Result<Vec<Hook>> {
-    Ok(attach_all(Purpose { ring_bytes: SMALLEST_RING, ..Purpose::observe(SMALLEST_RING, false) }, layout)?.1)
+    Ok(attach_all(&Purpose::observe(SMALLEST_RING, false), layout)?.1)
 }
 
 /// Finds this kernel's fields and tracepoints.
@@ -206,7 +208,7 @@ fn tracepoint(hook: &HookSpec) -> Option<&'static str> {
     hook.point.strip_prefix("tp_btf/")
 }
 
-fn attach_all(purpose: Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
+fn attach_all(purpose: &Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
     let places: &Places = &layout.places;
     // Woken when a quarter is unread: the rest is room for the time that the reader needs to come.
@@ -225,7 +227,12 @@ fn attach_all(purpose: Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
     let mut hooks = Vec::new();
     let release = release::version(&release::release());
     for spec in purpose.hooks.iter().filter(|spec| spec.is_wanted(release)) {
-        let attached = attach(&mut ebpf, *spec, &btf, layout);
+        let is_left_out = purpose.only.as_ref().is_some_and(|only| !only.contains(&spec.name));
+        let attached = if is_left_out {
+            Err(anyhow!("it was left out by FLOWPROBE_HOOKS"))
+        } else {
+            attach(&mut ebpf, *spec, &btf, layout)
+        };
         let program = attached
             .is_ok()
             .then(|| ebpf.program(spec.name)?.fd().ok()?.as_fd().try_clone_to_owned().ok())

@@ -79,7 +79,7 @@ type UnderWay = HashMap<(u64, u32), (u32, NamespaceSums)>;
 
 impl Counting {
     fn start() -> Result<Self> {
-        let mut probe = Probe::load(Purpose::observe(RING_BYTES, false))?;
+        let mut probe = Probe::load(&Purpose::observe(RING_BYTES, false))?;
         let losses = probe.take_losses()?;
         let ring = probe.take_ring()?.into_async()?;
         let aggregator = Aggregator::new(hooks::is_up(&probe.hooks(), hooks::SYNACK));

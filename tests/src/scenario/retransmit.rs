@@ -107,15 +107,17 @@ pub fn blackout_is_rto(probe: &Probe) -> Result<()> {
     let server = Server::start(&link.server, link.server_v4(PORT), Behaviour::Sink, &Options::default())?;
     let before = Counters::of(&link.client)?;
     let mut stream = connect(&link.client, server.address, &Options::default())??;
-    send_all(&mut stream, 10_000)?;
+    // Each a whole number of patterns, so that the server can check both as one stream.
+    send_all(&mut stream, 10_040)?;
     drained(&stream, LONG)?;
     link.blackout(true);
-    send_all(&mut stream, 10_000)?;
+    send_all(&mut stream, 10_040)?;
     pause(Duration::from_secs(2));
     link.blackout(false);
     drained(&stream, LONG)?;
     let info = TcpInfo::of(&stream)?;
     drop(stream);
+    expect("bytes that arrived", server.served(1, LONG)?[0].received, 20_080)?;
     let line = probe.ended_one(&link.client)?;
     let ledger = link.settled(LONG)?;
     let sent = ledger.only_flow()?.sent(Direction::ToServer);
