@@ -2,8 +2,9 @@
 //!
 //! For a build: an eBPF toolchain, and `bpf-linker` built against its LLVM ([`ebpf`]). For tests besides:
 //! QEMU with what the kernel VMs are made of, and Prometheus with promtool. For lint: clippy and cargo-deny.
-//! Outside `target/` it changes only the distribution's packages and rustup's list of toolchains.
+//! Outside `target/` it changes only the distribution's packages, rustup's list of toolchains and a [`cache`] of built tools.
 
+mod cache;
 mod deny;
 mod ebpf;
 mod linker;

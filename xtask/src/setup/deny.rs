@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::cache::Tool;
 use crate::{step, workspace};
 
 const VERSION: &str = "0.20.2";
@@ -13,6 +14,11 @@ const VERSION: &str = "0.20.2";
 pub(super) fn prepare() -> Result<()> {
     let present = step::captured(std::process::Command::new(file()).arg("--version"));
     if present.is_ok_and(|text| text.trim().ends_with(VERSION)) {
+        return Ok(());
+    }
+    let (key, file) = (format!("cargo-deny-{VERSION}"), file());
+    let tool = Tool { key: &key, version: VERSION, file: &file };
+    if tool.take() {
         return Ok(());
     }
     let target = workspace::setup_dir().join("cargo-deny-build");
@@ -25,6 +31,7 @@ pub(super) fn prepare() -> Result<()> {
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0");
     step::logged(&format!("building cargo-deny {VERSION}"), "cargo-deny", &mut install)?;
+    tool.keep();
     step::remove_dir(&target)
 }
 

@@ -1,7 +1,7 @@
 //! `bpf-linker`, built against the LLVM of the eBPF compiler: it reads that compiler's bitcode, so the major
 //! versions must agree. The plain `cargo install bpf-linker` takes its newest LLVM, which is rarely the one at hand.
 //!
-//! Costs about a minute of building, once; kept in `target/tools/bin`, rebuilt when the LLVM changes or is gone.
+//! Costs about a minute of building, once; kept in `target/tools/bin` and the cache, rebuilt when the LLVM changes or is gone.
 
 use std::{
     env, fs,
@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use super::cache::Tool;
 use crate::{
     debian::{self, Need},
     step::{self, say},
@@ -109,6 +110,12 @@ pub(super) fn prepare(llvm: u32) -> Result<PathBuf> {
     let Some(prefix) = llvm.installed() else {
         bail!("LLVM {}'s development files are not where bpf-linker can find them: install them", llvm.major);
     };
+    let (key, file) = (format!("bpf-linker-{VERSION}-{}", llvm.feature), file());
+    let tool = Tool { key: &key, version: VERSION, file: &file };
+    if tool.take() {
+        workspace::write_if_changed(&stamp(), &stamp_text(llvm))?;
+        return Ok(file);
+    }
     let target = workspace::setup_dir().join("bpf-linker-build");
     let mut install = workspace::cargo("install");
     install
@@ -128,8 +135,9 @@ pub(super) fn prepare(llvm: u32) -> Result<PathBuf> {
         &mut install,
     )?;
     step::remove_dir(&target)?;
+    tool.keep();
     workspace::write_if_changed(&stamp(), &stamp_text(llvm))?;
-    Ok(file())
+    Ok(file)
 }
 
 /// Whether the one we built is for this LLVM and runs (it links libLLVM dynamically).
