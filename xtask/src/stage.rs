@@ -3,7 +3,6 @@
 
 use std::{
     process::ExitCode,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -68,27 +67,20 @@ pub(crate) struct Stages {
 impl Stages {
     /// Runs a stage that has no tests to count; says whether it passed.
     pub(crate) fn check(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> bool {
-        self.add(Stage::new(name, || work().map(|()| None)))
+        self.add(name, || work().map(|()| None))
     }
 
     /// Runs a stage that counts tests; says whether it passed.
     pub(crate) fn tests(&mut self, name: &str, work: impl FnOnce(&mut Counts) -> Result<()>) -> bool {
-        self.add(Stage::of_tests(name, work))
-    }
-
-    /// Runs stages that count tests side by side; their output is mixed, and each line must say which it is of.
-    pub(crate) fn tests_side_by_side<F>(&mut self, works: Vec<(String, F)>)
-    where
-        F: FnOnce(&mut Counts) -> Result<()> + Send,
-    {
-        let done = thread::scope(|scope| {
-            let running: Vec<_> = works
-                .into_iter()
-                .map(|(name, work)| scope.spawn(move || Stage::of_tests(&name, work)))
-                .collect();
-            running.into_iter().map(|stage| stage.join().expect("a stage panicked")).collect::<Vec<_>>()
-        });
-        self.done.extend(done);
+        self.add(name, || {
+            let mut counts = Counts::default();
+            if let Err(error) = work(&mut counts) {
+                eprintln!("error: {error:#}");
+                // A stage that broke off is a failure even if no test of it says so.
+                counts.failed = counts.failed.max(1);
+            }
+            Ok(Some(counts))
+        })
     }
 
     /// Notes a stage that was left out, and why.
@@ -98,9 +90,22 @@ impl Stages {
         self.done.push(Stage { name: name.to_owned(), elapsed: Duration::ZERO, verdict, counts: None });
     }
 
-    fn add(&mut self, stage: Stage) -> bool {
-        let passed = matches!(stage.verdict, Verdict::Passed);
-        self.done.push(stage);
+    fn add(&mut self, name: &str, work: impl FnOnce() -> Result<Option<Counts>>) -> bool {
+        println!();
+        say(&format!("== {name}"));
+        let begun = Instant::now();
+        let (verdict, counts) = match work() {
+            Ok(counts @ Some(Counts { failed: 1.., .. })) => (Verdict::Failed(String::new()), counts),
+            Ok(counts) => (Verdict::Passed, counts),
+            Err(error) => (Verdict::Failed(format!("{error:#}")), None),
+        };
+        if let Verdict::Failed(reason) = &verdict
+            && !reason.is_empty()
+        {
+            eprintln!("error: {reason}");
+        }
+        let passed = matches!(verdict, Verdict::Passed);
+        self.done.push(Stage { name: name.to_owned(), elapsed: begun.elapsed(), verdict, counts });
         passed
     }
 
@@ -129,36 +134,6 @@ impl Stages {
 }
 
 impl Stage {
-    /// Announces and runs it.
-    fn new(name: &str, work: impl FnOnce() -> Result<Option<Counts>>) -> Self {
-        println!();
-        say(&format!("== {name}"));
-        let begun = Instant::now();
-        let (verdict, counts) = match work() {
-            Ok(counts @ Some(Counts { failed: 1.., .. })) => (Verdict::Failed(String::new()), counts),
-            Ok(counts) => (Verdict::Passed, counts),
-            Err(error) => (Verdict::Failed(format!("{error:#}")), None),
-        };
-        if let Verdict::Failed(reason) = &verdict
-            && !reason.is_empty()
-        {
-            eprintln!("error: {reason}");
-        }
-        Self { name: name.to_owned(), elapsed: begun.elapsed(), verdict, counts }
-    }
-
-    fn of_tests(name: &str, work: impl FnOnce(&mut Counts) -> Result<()>) -> Self {
-        Self::new(name, || {
-            let mut counts = Counts::default();
-            if let Err(error) = work(&mut counts) {
-                eprintln!("error: {error:#}");
-                // A stage that broke off is a failure even if no test of it says so.
-                counts.failed = counts.failed.max(1);
-            }
-            Ok(Some(counts))
-        })
-    }
-
     fn line(&self) -> String {
         let word = match &self.verdict {
             Verdict::Passed => "ok",
@@ -207,16 +182,5 @@ mod tests {
         assert!(!stages.check("check", || bail!("no")));
         stages.skip("left out", "why not");
         assert_eq!(stages.total(), Counts { passed: 5, failed: 1 });
-        stages.tests_side_by_side(
-            ["2 passed, 0 failed", "1 passed, 3 failed"]
-                .map(|line| {
-                    (line.to_owned(), move |counts: &mut Counts| {
-                        counts.add_line(line);
-                        Ok(())
-                    })
-                })
-                .into(),
-        );
-        assert_eq!(stages.total(), Counts { passed: 8, failed: 4 });
     }
 }

@@ -23,13 +23,24 @@ use crate::{
     reconcile::Reconciliation,
 };
 
+/// What a sweep cost, and what follows from it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// How long it took.
+    pub(super) took: Duration,
+    /// CPU time of the thread that sweeps.
+    pub(super) cpu: Duration,
+    /// The time until the next.
+    pub(super) period: Duration,
+}
+
 /// How the last sweep went.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastSweep {
     /// When it ended.
     pub(super) ended: Instant,
-    /// How long it took.
-    pub(super) took: Duration,
+    /// What it cost.
+    pub(super) timing: Timing,
     /// Connections that it looked at.
     pub(super) sockets: u64,
 }
@@ -109,7 +120,7 @@ impl Ledger {
     }
 
     /// A sweep is over.
-    pub(super) fn swept(&self, walk: Walk, took: Duration) {
+    pub(super) fn swept(&self, walk: Walk, timing: Timing) {
         if walk.incomplete.is_some() {
             self.incomplete_sweeps.fetch_add(1, Ordering::Relaxed);
         }
@@ -118,7 +129,7 @@ impl Ledger {
         reconciliation.observe(walk.counters, aggregator.namespaces());
         aggregator.retain_namespaces(|inode| reconciliation.knows(inode));
         *locked(&self.ratios) = reconciliation.ratios(aggregator.namespaces());
-        *locked(&self.last_sweep) = Some(LastSweep { ended: Instant::now(), took, sockets: walk.sockets });
+        *locked(&self.last_sweep) = Some(LastSweep { ended: Instant::now(), timing, sockets: walk.sockets });
     }
 
     /// The gauges of live connections from an exact count, after records were lost.

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use super::{
     ledger::{LastSweep, Ledger},
-    reader, sweeper,
+    reader,
+    sweeper::{self, SHARE_OF_A_CPU},
 };
 use crate::{
     control::{End, Hello, Requests, Watchers},
@@ -22,10 +23,7 @@ use crate::{
 /// A scrape wants sums no older than this.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// … or than so many times what one costs, where that is more …
-const COST: u32 = 10;
-
-/// … and waits for a sweep no longer than this.
+/// … or than the time in which one is due at the sweeps' share of a CPU, where that is more, and waits for a sweep no longer than this.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 pub(super) struct Scrape {
@@ -46,7 +44,11 @@ impl Scrape {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hooks: self.hooks(),
             losses: self.ledger.losses(),
-            sweep: self.ledger.last_sweep().map(|s| SweepStats { duration: s.took, sockets: s.sockets }),
+            sweep: self.ledger.last_sweep().map(|s| SweepStats {
+                duration: s.timing.took,
+                period: s.timing.period,
+                sockets: s.sockets,
+            }),
             reconciliation: self.ledger.ratios(),
             jiffies_per_second: Some(context.hz),
             absent_fields: FIELDS.iter().map(|(field, _)| *field).filter(|f| !context.has(*f)).collect(),
@@ -78,7 +80,8 @@ impl MetricsSource for Scrape {
 
     fn render(&self) -> Rendered<'_> {
         Box::pin(async {
-            let stale = |sweep: LastSweep| sweep.ended.elapsed() > FRESH.max(sweep.took * COST);
+            let stale =
+                |sweep: LastSweep| sweep.ended.elapsed() > FRESH.max(sweep.timing.cpu * SHARE_OF_A_CPU);
             if self.ledger.last_sweep().is_none_or(stale) {
                 // One that takes longer serves the next scrape.
                 let _ = tokio::time::timeout(PATIENCE, self.sweeper.sweep()).await;

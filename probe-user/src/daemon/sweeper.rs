@@ -15,21 +15,22 @@ use std::{
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use probe_common::record::{FlowRecord, Record, decode, flag};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use super::{ledger::Ledger, reader};
+use super::{
+    ledger::{Ledger, Timing},
+    reader,
+};
 use crate::{
     aggregate::group_of,
     control::End,
     kernel::{probe::Probe, walk::Walk},
 };
 
-/// A sweep may take this part of the time between two: the period stretches when there are many sockets.
-const SHARE_OF_A_CPU: u32 = 100;
-
-/// … but the period stretches to this at most: a walk that took long only because the machine stood still counts too.
-const LONGEST_PERIOD: Duration = Duration::from_secs(60);
+/// Sweeps may take one in this many of a CPU's seconds: the period stretches when there are many sockets.
+pub(super) const SHARE_OF_A_CPU: u32 = 100;
 
 /// Records a piece of a snapshot.
 const PIECE: usize = 64;
@@ -99,8 +100,16 @@ impl Sweeper {
     ) -> Result<Self> {
         let (sender, requests) = mpsc::channel();
         let ending = Arc::new(AtomicBool::new(false));
-        let mut work =
-            Work { probe, ledger, period, runtime, reader, ending: Arc::clone(&ending), records_lost: 0 };
+        let mut work = Work {
+            probe,
+            ledger,
+            period,
+            runtime,
+            reader,
+            ending: Arc::clone(&ending),
+            records_lost: 0,
+            said_period: period,
+        };
         let thread = std::thread::Builder::new()
             .name("sweeper".to_owned())
             .spawn(move || work.run(&requests))
@@ -144,6 +153,8 @@ struct Work {
     reader: reader::Handle,
     ending: Arc<AtomicBool>,
     records_lost: u64,
+    /// The period that was last told.
+    said_period: Duration,
 }
 
 impl Work {
@@ -161,9 +172,7 @@ impl Work {
                 Ok(Request::Sweep(done)) => Some(done),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
             };
-            let took = self.sweep();
-            let stretched = (took * SHARE_OF_A_CPU).min(LONGEST_PERIOD);
-            next = Instant::now() + self.period.max(stretched);
+            next = Instant::now() + self.sweep();
             if let Some(done) = request {
                 // Whoever asked may be gone.
                 let _ = done.send(());
@@ -171,8 +180,10 @@ impl Work {
         }
     }
 
+    /// Sweeps; gives the time until the next, which is longer than configured where sweeps are dear.
     fn sweep(&mut self) -> Duration {
-        let begun = Instant::now();
+        let (begun, cpu_before) = (Instant::now(), cpu_of_this_thread());
+        let spent = || cpu_of_this_thread().saturating_sub(cpu_before);
         let ledger = Arc::clone(&self.ledger);
         match self.probe.account(&mut |record| _ = ledger.add(record)) {
             Ok(walk) => {
@@ -182,7 +193,10 @@ impl Work {
                 let took = begun.elapsed();
                 // What ended by now is in the kernel's counters that the walk read.
                 self.runtime.block_on(self.reader.drain());
-                self.ledger.swept(walk, took);
+                let cpu = spent();
+                let period = self.period.max(cpu * SHARE_OF_A_CPU);
+                self.say_if_stretched(period, cpu);
+                self.ledger.swept(walk, Timing { took, cpu, period });
             }
             Err(error) => {
                 self.ledger.sweep_failed();
@@ -190,7 +204,15 @@ impl Work {
             }
         }
         self.recount_if_records_were_lost();
-        begun.elapsed()
+        self.period.max(spent() * SHARE_OF_A_CPU)
+    }
+
+    /// Tells when the period doubles or comes back.
+    fn say_if_stretched(&mut self, period: Duration, cpu: Duration) {
+        if period >= self.said_period * 2 || (period == self.period && self.said_period > self.period) {
+            self.said_period = period;
+            info!("a sweep takes {cpu:.1?} of a CPU: one every {period:.1?} (configured: {:?})", self.period);
+        }
     }
 
     /// A lost record may have been an end, which leaves a gauge too high. Counts anew what sweeps have accounted for,
@@ -244,6 +266,12 @@ impl Work {
         }
         send(Err(end(walk)));
     }
+}
+
+/// CPU time of the calling thread, in the kernel and outside.
+fn cpu_of_this_thread() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 fn end(walk: Result<Walk>) -> End {

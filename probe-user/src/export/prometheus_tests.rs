@@ -65,7 +65,11 @@ fn own() -> SelfStats {
             HookStats { name: "synack".to_owned(), up: false, missed: None, runs: None, run_time: None },
         ],
         losses: vec![("ring_full_closed".to_owned(), 0), ("malformed".to_owned(), 2)],
-        sweep: Some(SweepStats { duration: Duration::from_micros(1_500), sockets: 12 }),
+        sweep: Some(SweepStats {
+            duration: Duration::from_micros(1_500),
+            period: Duration::from_secs(5),
+            sockets: 12,
+        }),
         reconciliation: vec![("RetransSegs".to_owned(), 1.0)],
         jiffies_per_second: Some(250),
         absent_fields: Vec::new(),
@@ -140,7 +144,12 @@ fn what_is_not_known_is_absent() {
     );
     assert_eq!(
         missing(&SelfStats { sweep: None, reconciliation: Vec::new(), ..own() }),
-        ["flowprobe_reconciliation_ratio", "flowprobe_sweep_duration_seconds", "flowprobe_sweep_sockets",]
+        [
+            "flowprobe_reconciliation_ratio",
+            "flowprobe_sweep_duration_seconds",
+            "flowprobe_sweep_period_seconds",
+            "flowprobe_sweep_sockets",
+        ]
     );
 }
 

@@ -24,6 +24,8 @@ pub struct HookStats {
 pub struct SweepStats {
     /// How long it took.
     pub duration: Duration,
+    /// The time until the next: as configured, or longer where sweeps would take too much of a CPU.
+    pub period: Duration,
     /// TCP sockets it read.
     pub sockets: u64,
 }

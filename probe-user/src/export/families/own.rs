@@ -80,6 +80,18 @@ pub const OWN: &[Family] = &[
         }),
     },
     Family {
+        name: "flowprobe_sweep_period_seconds",
+        labels: &[],
+        unit: "seconds",
+        help: "Time between two sweeps, as it now is.",
+        source: "own clock: CLOCK_THREAD_CPUTIME_ID of the thread that sweeps",
+        meaning: "As configured, and longer where sweeps would take more than 1 % of one CPU. Sums of live connections are no older than this, or than a second where a scrape can ask for a sweep within that share. Absent before the first sweep.",
+        field: None,
+        read: Read::OwnGauge(|_, own| {
+            own.sweep.iter().map(|sweep| (Vec::new(), sweep.period.as_secs_f64())).collect()
+        }),
+    },
+    Family {
         name: "flowprobe_sweep_sockets",
         labels: &[],
         unit: "sockets",
