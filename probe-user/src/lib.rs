@@ -5,11 +5,13 @@
 
 pub mod aggregate;
 pub mod cli;
+pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod export;
 pub mod flow;
 pub mod kernel;
+pub mod networks;
 pub mod reconcile;
 pub mod source;
 mod stop;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::{
-    docs, lint,
+    dashboards, docs, lint,
     setup::{self, Purpose},
     stage::Stages,
     test, workspace,
@@ -18,6 +18,7 @@ pub(crate) fn main() -> Result<ExitCode> {
     let mut stages = Stages::default();
     if stages.check("set-up", || setup::prepare(Purpose::Lint)) {
         lint::stages_of_lint(&mut stages);
+        stages.check("dashboards", dashboards::check);
         test::stages_of_tests(&mut stages, false, None);
         // After the tests, which built the program.
         stages.check("documents", || docs::check(&workspace::portable_flowprobe()));

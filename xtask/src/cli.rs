@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{accuracy, bench, build, ci, docs, lint, run, setup, test, vm};
+use crate::{accuracy, bench, build, ci, dashboards, docs, lint, run, setup, test, vm};
 
 /// Everything one does with this project.
 #[derive(Parser)]
@@ -33,9 +33,11 @@ enum Verb {
     Bench(bench::Arguments),
     /// Write docs/metrics.md from the code
     Docs(docs::Arguments),
+    /// Write dashboards/*.json for Grafana from their descriptions
+    Dashboards(dashboards::Arguments),
     /// Check format, clippy on both targets, and dependencies
     Lint,
-    /// What CI runs: lint, docs --check, test
+    /// What CI runs: lint, docs --check, dashboards --check, test
     Ci,
 }
 
@@ -50,6 +52,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Accuracy(arguments) => accuracy::main(&arguments),
         Verb::Bench(arguments) => bench::main(&arguments),
         Verb::Docs(arguments) => done(docs::main(&arguments)),
+        Verb::Dashboards(arguments) => done(dashboards::main(&arguments)),
         Verb::Lint => lint::main(),
         Verb::Ci => ci::main(),
     };

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod ci;
 mod cli;
+mod dashboards;
 mod debian;
 mod docs;
 mod lint;

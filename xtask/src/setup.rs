@@ -47,7 +47,8 @@ const VM_NEEDS: [Need; 3] = [
 ];
 
 /// Programs that the namespace tests start.
-const TEST_NEEDS: [Need; 2] = [
+const TEST_NEEDS: [Need; 3] = [
+    Need { package: "curl", program: Some("curl") },
     Need { package: "iproute2", program: Some("ip") },
     Need { package: "libcap2-bin", program: Some("capsh") },
 ];

@@ -1,13 +1,13 @@
 //! What can be typed: verbs, options and their help.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tracing::level_filters::LevelFilter;
 
 use super::output::{Format, columns::ColumnName};
-use crate::flow::sort::Sort;
+use crate::{config::Listen, flow::sort::Sort};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -77,6 +77,7 @@ Examples:
   flowprobe daemon
   flowprobe daemon --listen '[::]:10179' --sweep-period 10s
   flowprobe daemon --config /etc/flowprobe.toml
+  flowprobe daemon --listen unix:/run/flowprobe.sock
 
 The configuration file is TOML with the same names:
   listen = \"127.0.0.1:10179\"
@@ -88,9 +89,12 @@ pub struct DaemonArgs {
     /// Configuration file (TOML); what is typed here wins over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address and port of /metrics [default: 127.0.0.1:10179]
+    /// Address and port of /metrics, or unix:PATH [default: 127.0.0.1:10179]
     #[arg(long, value_name = "ADDR", value_parser = super::daemon::listen)]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
+    /// TLS and passwords for /metrics, in the exporter-toolkit's format; read again when it changes
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
     /// Time between two walks over the live connections, 100ms to 10m [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = super::daemon::sweep_period)]
     pub sweep_period: Option<Duration>,

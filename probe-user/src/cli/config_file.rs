@@ -2,20 +2,21 @@
 //!
 //! A fault is told with file, line and key, and nothing of the file is used.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use tracing::level_filters::LevelFilter;
 
 use super::{Usage, daemon};
+use crate::config::Listen;
 
 /// What the file says; what it does not say is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
     #[serde(deserialize_with = "listen")]
-    pub(super) listen: Option<SocketAddr>,
+    pub(super) listen: Option<Listen>,
     #[serde(deserialize_with = "sweep_period")]
     pub(super) sweep_period: Option<Duration>,
     #[serde(deserialize_with = "ring_size")]
@@ -46,7 +47,7 @@ impl File {
     }
 }
 
-fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Listen>, D::Error> {
     daemon::listen(&String::deserialize(from)?).map(Some).map_err(D::Error::custom)
 }
 
@@ -82,7 +83,7 @@ mod tests {
     fn every_key_is_read() {
         let text = "# edge\nlisten = '[::]:10179'\nsweep_period = '2s'\nring_size = '1Mi'\nlog = 'warn'\nkernel_log = true\n";
         let file = File {
-            listen: "[::]:10179".parse().ok(),
+            listen: daemon::listen("[::]:10179").ok(),
             sweep_period: Some(Duration::from_secs(2)),
             ring_size: Some(1 << 20),
             log: Some(LevelFilter::WARN),

@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{args::DaemonArgs, config_file::File};
 use crate::{
+    config::Listen,
     daemon::{self, DaemonConfig},
     flow::{field::Unit, filter::quantity},
     kernel::hooks,
@@ -27,7 +28,8 @@ fn config(args: &DaemonArgs, file: &File, run_dir: PathBuf) -> DaemonConfig {
     // The programs log at this level.
     let usual = if kernel_log { LevelFilter::DEBUG } else { LevelFilter::INFO };
     DaemonConfig {
-        listen: args.listen.or(file.listen).unwrap_or(LISTEN),
+        listen: args.listen.clone().or(file.listen.clone()).unwrap_or(Listen::Tcp(LISTEN)),
+        web_config: args.web_config.clone(),
         run_dir,
         sweep_period: args.sweep_period.or(file.sweep_period).unwrap_or(SWEEP_PERIOD),
         ring_bytes: args.ring_size.or(file.ring_size).unwrap_or(RING_BYTES),
@@ -45,10 +47,17 @@ pub(super) fn hook(text: &str) -> Result<&'static str, String> {
         .ok_or_else(|| format!("one of {} is wanted, here or in FLOWPROBE_HOOKS", names.join(", ")))
 }
 
-pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "an address and a port are wanted, in numbers: 127.0.0.1:10179 or [::1]:10179".to_owned()
-    })
+pub(super) fn listen(text: &str) -> Result<Listen, String> {
+    match text.strip_prefix("unix:") {
+        // sockaddr_un has 108 bytes with the one that ends it.
+        Some(path) if path.starts_with('/') && path.len() < 108 => Ok(Listen::Unix(path.into())),
+        Some(_) => Err("an absolute path of at most 107 bytes is wanted after unix:".to_owned()),
+        None => text.parse().map(Listen::Tcp).map_err(|_| {
+            "an address and a port are wanted, in numbers, or a unix socket: 127.0.0.1:10179, [::1]:10179 or \
+             unix:/run/flowprobe.sock"
+                .to_owned()
+        }),
+    }
 }
 
 pub(super) fn sweep_period(text: &str) -> Result<Duration, String> {
@@ -89,14 +98,15 @@ mod tests {
 
     #[test]
     fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
-        let args = DaemonArgs { listen: Some(([127, 0, 0, 1], 1).into()), ..DaemonArgs::default() };
+        let args =
+            DaemonArgs { listen: Some(Listen::Tcp(([127, 0, 0, 1], 1).into())), ..DaemonArgs::default() };
         let file = File {
-            listen: Some(([127, 0, 0, 1], 2).into()),
+            listen: Some(Listen::Tcp(([127, 0, 0, 1], 2).into())),
             sweep_period: Some(Duration::from_secs(9)),
             ..File::default()
         };
         let config = config(&args, &file, PathBuf::from("/run/x"));
-        assert_eq!(config.listen.port(), 1);
+        assert_eq!(config.listen, Listen::Tcp(([127, 0, 0, 1], 1).into()));
         assert_eq!(config.sweep_period, Duration::from_secs(9));
         assert_eq!(config.ring_bytes, RING_BYTES);
         assert!(!config.kernel_log);
@@ -134,6 +144,8 @@ mod tests {
         assert_eq!(hook("synack"), Ok("synack"));
         assert!(hook("all").unwrap_err().contains("connection, destroy"));
         assert!(listen("[::1]:80").is_ok());
+        assert_eq!(listen("unix:/run/f.sock"), Ok(Listen::Unix("/run/f.sock".into())));
+        assert!(listen("unix:f.sock").unwrap_err().contains("absolute"));
         assert!(listen("localhost:80").unwrap_err().contains("in numbers"));
     }
 }

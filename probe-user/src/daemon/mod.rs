@@ -9,13 +9,7 @@ mod reader;
 mod scrape;
 mod sweeper;
 
-use std::{
-    io::IsTerminal as _,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::{
@@ -27,8 +21,12 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::Subsc
 
 use self::{ledger::Ledger, lock::RunDir, scrape::Scrape, sweeper::Sweeper};
 use crate::{
+    config::Listen,
     control,
-    export::http,
+    export::{
+        http::{self, Bound},
+        web::Web,
+    },
     kernel::{
         probe::{Probe, Purpose},
         release,
@@ -39,7 +37,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct DaemonConfig {
     /// Where metrics are served.
-    pub listen: SocketAddr,
+    pub listen: Listen,
+    /// Who may see the metrics: the file of a web configuration.
+    pub web_config: Option<PathBuf>,
     /// Lock and control socket.
     pub run_dir: PathBuf,
     /// Time between walks over the live connections.
@@ -76,7 +76,8 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         .with(Targets::new().with_default(config.log).with_target("aya", config.log.min(LevelFilter::INFO)))
         .init();
     let run_dir = RunDir::lock(&config.run_dir)?;
-    let listener = listen(config.listen)?;
+    let web = config.web_config.as_deref().map(Web::load).transpose()?.map(Arc::new);
+    let listener = Bound::new(&config.listen)?;
     let all = Purpose::observe(config.ring_bytes, config.kernel_log);
     let mut probe = Probe::load(&Purpose { only: config.hooks.clone(), ..all })?;
     for hook in probe.hooks().iter().filter(|hook| !hook.is_up()) {
@@ -89,7 +90,7 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         );
     }
     let hooks: Vec<_> = probe.hooks().iter().map(|hook| (hook.spec.name, hook.is_up())).collect();
-    let line = start_line(config, &release::release(), &hooks, listener.local_addr()?);
+    let line = start_line(config, &release::release(), &hooks, &listener.address()?);
     let ring = probe.take_ring()?;
     let log = if config.kernel_log { Some(probe.take_log()?) } else { None };
     let ledger = Arc::new(Ledger::new(&mut probe)?);
@@ -106,7 +107,7 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         runtime.handle().clone(),
         reader.clone(),
     )?;
-    let scrape = Arc::new(Scrape::new(Arc::clone(&ledger), sweeper.handle(), reader));
+    let scrape = Arc::new(Scrape::new(Arc::clone(&ledger), sweeper.handle(), reader, web.clone()));
     runtime.block_on(async {
         let ring = ring.into_async()?;
         let (stop, stopped) = watch::channel(false);
@@ -117,7 +118,7 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         // The first walk adopts what is there, so that the first scrape is whole.
         sweeper.handle().sweep().await;
         tokio::select! {
-            served = serve(&line, &run_dir, listener, &scrape) => served?,
+            served = serve(&line, &run_dir, listener, web, &scrape) => served?,
             () = sweeper.ended() => bail!("the sweeper broke down; restart the daemon"),
         }
         // What live connections added until now is still counted; then what ended until now.
@@ -132,31 +133,35 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
 }
 
 /// What a reader of the log wants to know of this run; `hooks` are names and whether they are up.
-fn start_line(config: &DaemonConfig, kernel: &str, hooks: &[(&str, bool)], address: SocketAddr) -> String {
+fn start_line(config: &DaemonConfig, kernel: &str, hooks: &[(&str, bool)], address: &Listen) -> String {
+    let place = match address {
+        Listen::Tcp(address) => format!("http://{address}/metrics"),
+        Listen::Unix(_) => address.to_string(),
+    };
+    let web = config.web_config.as_ref().map(|path| format!(", as {} says", path.display()));
     let up: Vec<_> = hooks.iter().filter(|(_, up)| *up).map(|(name, _)| *name).collect();
     format!(
         "flowprobe {} observes Linux {kernel}; hooks up: {} of {} ({}); ring {} KiB, sweep every {:?}; metrics on \
-         http://{address}/metrics",
+         {place}{}",
         env!("CARGO_PKG_VERSION"),
         up.len(),
         hooks.len(),
         up.join(", "),
         config.ring_bytes / 1024,
         config.sweep_period,
+        web.unwrap_or_default(),
     )
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener> {
-    let listener = TcpListener::bind(address).with_context(|| {
-        format!("cannot listen on {address}; free the address, or choose another with --listen")
-    })?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 /// Says `line`, then answers scrapes and the command line until a signal ends it.
-async fn serve(line: &str, run_dir: &RunDir, listener: TcpListener, scrape: &Arc<Scrape>) -> Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+async fn serve(
+    line: &str,
+    run_dir: &RunDir,
+    listener: Bound,
+    web: Option<Arc<Web>>,
+    scrape: &Arc<Scrape>,
+) -> Result<()> {
+    let listener = listener.into_listener()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -166,7 +171,7 @@ async fn serve(line: &str, run_dir: &RunDir, listener: TcpListener, scrape: &Arc
         // An error says that the sender is gone, which is the end as well.
         let _ = ended.wait_for(|ended| *ended).await;
     };
-    let mut web = tokio::spawn(http::serve(listener, Arc::clone(scrape) as _, until_end));
+    let mut web = tokio::spawn(http::serve(listener, web, Arc::clone(scrape) as _, until_end));
     info!("{line}");
     tokio::select! {
         broken = &mut web => {
@@ -199,7 +204,8 @@ mod tests {
     #[test]
     fn the_first_line_tells_what_runs_where_and_how() {
         let config = DaemonConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen: Listen::Tcp(([127, 0, 0, 1], 0).into()),
+            web_config: None,
             run_dir: PathBuf::new(),
             sweep_period: Duration::from_millis(2_500),
             ring_bytes: 4 << 20,
@@ -208,7 +214,7 @@ mod tests {
             hooks: None,
         };
         let hooks = [("connection", true), ("synack", false)];
-        let line = start_line(&config, "6.1.0-56", &hooks, ([127, 0, 0, 1], 10179).into());
+        let line = start_line(&config, "6.1.0-56", &hooks, &Listen::Tcp(([127, 0, 0, 1], 10179).into()));
         for part in
             ["Linux 6.1.0-56;", "1 of 2 (connection);", "ring 4096 KiB,", "every 2.5s;", "127.0.0.1:10179/"]
         {

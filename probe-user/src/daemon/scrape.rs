@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use probe_common::fields::FIELDS;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::block_in_place};
 
 use super::{
     ledger::{LastSweep, Ledger},
@@ -15,8 +15,10 @@ use crate::{
     control::{End, Hello, Requests, Watchers},
     export::{
         http::{MetricsSource, Rendered},
+        negotiation::Format,
         prometheus::Exposition,
         stats::{HookStats, SelfStats, SweepStats},
+        web::Web,
     },
 };
 
@@ -31,11 +33,17 @@ pub(super) struct Scrape {
     sweeper: sweeper::Handle,
     reader: reader::Handle,
     exposition: Exposition,
+    web: Option<Arc<Web>>,
 }
 
 impl Scrape {
-    pub(super) fn new(ledger: Arc<Ledger>, sweeper: sweeper::Handle, reader: reader::Handle) -> Self {
-        Self { ledger, sweeper, reader, exposition: Exposition::default() }
+    pub(super) fn new(
+        ledger: Arc<Ledger>,
+        sweeper: sweeper::Handle,
+        reader: reader::Handle,
+        web: Option<Arc<Web>>,
+    ) -> Self {
+        Self { ledger, sweeper, reader, exposition: Exposition::default(), web }
     }
 
     fn own(&self) -> SelfStats {
@@ -51,6 +59,7 @@ impl Scrape {
             }),
             reconciliation: self.ledger.ratios(),
             jiffies_per_second: Some(context.hz),
+            web_config: self.web.as_ref().map(|web| web.last_reload_successful()),
             absent_fields: FIELDS.iter().map(|(field, _)| *field).filter(|f| !context.has(*f)).collect(),
         }
     }
@@ -78,8 +87,8 @@ impl MetricsSource for Scrape {
             .ok_or_else(|| "Not ready: the first sweep over the sockets is under way.".to_owned())
     }
 
-    fn render(&self) -> Rendered<'_> {
-        Box::pin(async {
+    fn render(&self, format: Format) -> Rendered<'_> {
+        Box::pin(async move {
             let stale =
                 |sweep: LastSweep| sweep.ended.elapsed() > FRESH.max(sweep.timing.cpu * SHARE_OF_A_CPU);
             if self.ledger.last_sweep().is_none_or(stale) {
@@ -87,7 +96,8 @@ impl MetricsSource for Scrape {
                 let _ = tokio::time::timeout(PATIENCE, self.sweeper.sweep()).await;
             }
             self.reader.drain().await;
-            self.exposition.render(&self.ledger.snapshot(), &self.own())
+            // With a thousand groups it takes a tenth of a second, in which other tasks shall go on.
+            block_in_place(|| self.exposition.render(format, &self.ledger.snapshot(), &self.own()))
         })
     }
 }

@@ -72,6 +72,7 @@ fn own() -> SelfStats {
         }),
         reconciliation: vec![("RetransSegs".to_owned(), 1.0)],
         jiffies_per_second: Some(250),
+        web_config: Some(true),
         absent_fields: Vec::new(),
     }
 }
@@ -93,7 +94,7 @@ fn the_exposition_is_the_golden_one() {
 
 #[test]
 fn promtool_has_nothing_to_say() {
-    let exposition = Exposition::default().render(&snapshot(), &own()).unwrap();
+    let exposition = Exposition::default().render(Format::Text, &snapshot(), &own()).unwrap();
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -109,7 +110,8 @@ fn promtool_has_nothing_to_say() {
 
 #[test]
 fn the_process_shows_itself() {
-    let exposition = Exposition::default().render(&Snapshot::default(), &SelfStats::default()).unwrap();
+    let exposition =
+        Exposition::default().render(Format::Text, &Snapshot::default(), &SelfStats::default()).unwrap();
     let text = String::from_utf8(exposition.to_vec()).unwrap();
     for name in ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"] {
         assert!(text.contains(&format!("\n{name} ")), "{name}");

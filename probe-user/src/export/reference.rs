@@ -14,13 +14,21 @@ use crate::aggregate::GROUP_LABELS;
 const INTRODUCTION: &str = "\
 # Metrics
 
-Made from the code by `cargo xtask docs`; do not edit. Served at `/metrics` in Prometheus' text format.
+Made from the code by `cargo xtask docs`; do not edit. Served at `/metrics` in Prometheus' text format, and in
+its protobuf format to a scraper that asks for it.
 
 * Counters start at 0 with the daemon. Increments of live connections are added at each sweep (by default every 5 s) and
   at a scrape when the last sweep is older than 1 s; what remains is added when the connection ends.
 * A family or series whose value is not known is absent; it is never 0 instead. A group of connections is shown from its
   first connection on.
 * No label holds an address, a port or another value that a peer can choose.
+";
+
+const NATIVE: &str = "
+A scraper that asks for protobuf (Prometheus with `--enable-feature=native-histograms`, or from 3.0 on with
+`scrape_native_histograms`) gets the same counts as native histograms too: round trips in all buckets of schema 2, durations
+in those of schema 0. The lowest bucket is the zero bucket. What is above the highest bound is in the overflow bucket: of
+these samples only the bound is known, so a quantile among them is `+Inf`, where classic buckets give the bound.
 ";
 
 /// The reference of all metrics, in Markdown.
@@ -67,6 +75,7 @@ fn buckets(out: &mut String) {
         push(out, format_args!("`{}` ", upper_bound_seconds(bucket)));
     }
     out.push_str("`+Inf`\n\nDurations of connections have one bucket an octave, 2^-10 s to 2^17 s.\n");
+    out.push_str(NATIVE);
 }
 
 fn process(out: &mut String) {

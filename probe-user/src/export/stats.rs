@@ -46,6 +46,8 @@ pub struct SelfStats {
     pub reconciliation: Vec<(String, f64)>,
     /// The kernel's jiffies per second (CONFIG_HZ).
     pub jiffies_per_second: Option<u32>,
+    /// Whether the web configuration is in force as its files are; `None` without one.
+    pub web_config: Option<bool>,
     /// Optional kernel fields that this kernel does not have; their counters in records are 0 and mean nothing.
     pub absent_fields: Vec<Field>,
 }

@@ -8,6 +8,7 @@ mod daemon;
 mod download;
 mod in_vm;
 mod probe;
+mod prometheus;
 mod situation;
 mod start;
 mod watch;
@@ -38,6 +39,7 @@ pub use daemon::{Daemon, command, flows};
 pub use download::{Download, Run};
 pub use in_vm::run_in_vm;
 pub use probe::{Probe, alone, hold};
+pub use prometheus::{Answered, Prometheus};
 pub use watch::Watch;
 
 /// Patience with anything that has to happen: generous, because an emulated machine is slow.

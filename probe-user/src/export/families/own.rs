@@ -116,6 +116,18 @@ pub const OWN: &[Family] = &[
         }),
     },
     Family {
+        name: "flowprobe_web_config_last_reload_successful",
+        labels: &[],
+        unit: "1 or 0",
+        help: "Whether the web configuration is in force as its files are now.",
+        source: "the file of --web.config.file and those it names, read at each connection",
+        meaning: "0: a file was changed and cannot be used; the log says why, and what was in force before stays. Absent without --web.config.file.",
+        field: None,
+        read: Read::OwnGauge(|_, own| {
+            own.web_config.iter().map(|ok| (Vec::new(), f64::from(u8::from(*ok)))).collect()
+        }),
+    },
+    Family {
         name: "flowprobe_accounting_discrepancies_total",
         labels: &[],
         unit: "records",

@@ -1,15 +1,23 @@
 //! The HTTP server: `/metrics`, `/-/healthy`, `/-/ready` and a page that says what this is.
 //!
-//! Reads a [`MetricsSource`] when asked. One request a connection, GET and HEAD only. A client can hold a connection
-//! for [`Limits::total`] at most; the number of connections is bounded, and a new one displaces the one that has been
-//! silent longest, so silent clients never lock an honest one out. Costs one task and at most 16 kB a connection,
-//! besides the text being sent, which simultaneous scrapes share.
+//! Reads a [`MetricsSource`] when asked, over TCP or a unix socket, with TLS and users where a [`Web`] configuration says so.
+//! One request a connection, GET and HEAD only. A client can hold a connection for [`Limits::total`] at most, a TLS
+//! handshake included; the number of connections is bounded, and a new one displaces the one that has been silent longest,
+//! so silent clients never lock an honest one out. Costs one task and at most 16 kB a connection (with TLS, a
+//! handshake message of 64 kB too, rustls' bound), besides the text being sent, which simultaneous scrapes share.
 
 use std::{future::Future, io, pin::Pin, pin::pin, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    body::Body,
+    http::header,
+    response::{IntoResponse as _, Response},
+};
 use bytes::Bytes;
 use hyper::{
+    Request,
+    body::Incoming,
     server::conn::http1,
     service::{Service as _, service_fn},
 };
@@ -18,19 +26,30 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 
-use self::connections::{Connections, Place};
+pub use self::listen::{Bound, Listener};
+use self::{
+    connections::{Connections, Place},
+    listen::Accepted,
+};
+use super::{
+    negotiation::Format,
+    web::{Access, Web},
+};
 
+mod body;
 mod connections;
+mod listen;
 mod routes;
 #[cfg(test)]
 mod tests;
 
-/// The text of a scrape, to come; the error is one sentence.
+/// The body of a scrape, to come; the error is one sentence.
 pub type Rendered<'a> = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send + 'a>>;
 
 /// What the server serves.
@@ -41,8 +60,8 @@ pub trait MetricsSource: Send + Sync {
     /// Why not, in one sentence.
     fn ready(&self) -> Result<(), String>;
 
-    /// The metrics as of now, in Prometheus' text format. May be dropped before it is done; is not run twice at a time.
-    fn render(&self) -> Rendered<'_>;
+    /// The metrics as of now. May be dropped before it is done; is not run twice at a time.
+    fn render(&self, format: Format) -> Rendered<'_>;
 }
 
 /// How much clients may take.
@@ -52,7 +71,7 @@ pub struct Limits {
     pub connections: usize,
     /// … of these with a request that has arrived: each may hold the text of a scrape.
     pub answers: usize,
-    /// Time for the head of the request.
+    /// Time for a TLS handshake, and again for the head of the request.
     pub head: Duration,
     /// Time for the source to make the text.
     pub render: Duration,
@@ -82,16 +101,18 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// Pause after the system refused a new connection for want of descriptors or memory.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `shutdown` is done, then for at most [`Limits::drain`] what is under way.
+/// Serves until `shutdown` is done, then for at most [`Limits::drain`] what is under way. Without `web` everybody is
+/// answered, in plain HTTP.
 ///
 /// # Errors
 /// The listener is broken for good.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
+    web: Option<Arc<Web>>,
     source: Arc<dyn MetricsSource>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    serve_within(Limits::default(), listener, source, shutdown).await
+    serve_within(Limits::default(), listener, web, source, shutdown).await
 }
 
 /// As [`serve`], with other limits.
@@ -100,7 +121,8 @@ pub async fn serve(
 /// The listener is broken for good.
 pub async fn serve_within(
     limits: Limits,
-    listener: TcpListener,
+    listener: Listener,
+    web: Option<Arc<Web>>,
     source: Arc<dyn MetricsSource>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -114,8 +136,11 @@ pub async fn serve_within(
             () = &mut shutdown => break,
             Some(ended) = tasks.join_next() => note_panic(ended),
             accepted = accept(&listener) => {
-                let stream = accepted?;
-                connections.open(|place| tasks.spawn(answer(stream, service.clone(), place, limits)));
+                let (accepted, service, web) = (accepted?, service.clone(), web.clone());
+                connections.open(|place| match accepted {
+                    Accepted::Tcp(stream) => tasks.spawn(answer(stream, service, web, place, limits)),
+                    Accepted::Unix(stream) => tasks.spawn(answer(stream, service, web, place, limits)),
+                });
             }
         }
     }
@@ -132,30 +157,75 @@ pub async fn serve_within(
     Ok(())
 }
 
-/// Reads one request and answers it. Errors are the client's: it went away, spoke no HTTP, or was too slow.
-async fn answer(stream: TcpStream, service: TowerToHyperService<Router>, place: Place, limits: Limits) {
-    let service = service_fn(|request| {
-        place.request_arrived();
-        service.call(request)
+/// What a connection can be made of.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+type Routes = TowerToHyperService<Router>;
+
+/// Reads one request and answers it, all in the time that there is. Errors are the client's: it went away, spoke no HTTP
+/// or no TLS, or was too slow.
+async fn answer(stream: impl Stream, routes: Routes, web: Option<Arc<Web>>, place: Place, limits: Limits) {
+    let answered = timeout(limits.total, async {
+        let Some(web) = web else { return exchange(stream, &routes, None, &place, limits).await };
+        let access = web.current().await;
+        let Some(tls) = &access.tls else {
+            return exchange(stream, &routes, Some((&web, &access)), &place, limits).await;
+        };
+        let handshake = timeout(limits.head, TlsAcceptor::from(Arc::clone(tls)).accept(stream));
+        let stream = handshake.await.map_err(|_elapsed| "the TLS handshake took too long".to_owned())?;
+        let stream = stream.map_err(|e| format!("the TLS handshake failed: {e}"))?;
+        exchange(stream, &routes, Some((&web, &access)), &place, limits).await
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(HEAD_BYTES)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    match timeout(limits.total, connection).await {
+    match answered.await {
         Ok(Ok(())) => {}
-        Ok(Err(e)) => tracing::debug!("a client was not answered: {e}"),
+        Ok(Err(reason)) => tracing::debug!("a client was not answered: {reason}"),
         Err(_elapsed) => tracing::debug!("a client took longer than {:?} and was disconnected", limits.total),
     }
 }
 
+/// One request and its answer.
+async fn exchange(
+    stream: impl Stream,
+    routes: &Routes,
+    web: Option<(&Arc<Web>, &Arc<Access>)>,
+    place: &Place,
+    limits: Limits,
+) -> Result<(), String> {
+    let service = service_fn(async |request: Request<Incoming>| {
+        place.request_arrived();
+        let Some((web, access)) = web else { return routes.call(request).await };
+        let allowed = web.is_allowed(access, request.headers().get(header::AUTHORIZATION)).await;
+        let mut response =
+            if allowed { routes.call(request).await? } else { routes::not_allowed_in().into_response() };
+        set_headers(&mut response, access);
+        Ok(response)
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .map_err(|e| e.to_string())
+}
+
+fn set_headers(response: &mut Response<Body>, access: &Access) {
+    for (name, value) in &access.headers {
+        match value {
+            Some(value) => drop(response.headers_mut().insert(name, value.clone())),
+            None => drop(response.headers_mut().remove(name)),
+        }
+    }
+}
+
 /// The next connection. What goes wrong for one connection, or passes, is no error of the server.
-async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+async fn accept(listener: &Listener) -> io::Result<Accepted> {
     loop {
         match listener.accept().await {
-            Ok((stream, _peer)) => return Ok(stream),
+            Ok(accepted) => return Ok(accepted),
             Err(e) => match e.raw_os_error() {
                 Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP) => return Err(e),
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {

@@ -1,25 +1,21 @@
 //! What each path answers.
 
-use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State,
-    http::{HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
-use bytes::Bytes;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::time::timeout;
 
-use super::MetricsSource;
-use crate::export::prometheus::CONTENT_TYPE;
+use super::{MetricsSource, body::Bodies};
+use crate::export::{
+    negotiation::{Format, wants_gzip},
+    prometheus::content_type,
+};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -37,61 +33,45 @@ pub(super) fn router(source: Arc<dyn MetricsSource>, render: Duration) -> Router
         .route("/-/ready", get(ready))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
-        .with_state(Arc::new(Shared::new(source, render)))
+        .with_state(Arc::new(Shared { bodies: Bodies::new(Arc::clone(&source)), source, render }))
 }
 
 struct Shared {
     source: Arc<dyn MetricsSource>,
+    bodies: Bodies,
     render: Duration,
-    begun: AtomicU64,
-    last: Mutex<Last>,
 }
 
-/// The last text of a scrape, as long as somebody is being sent it, and the how-manieth it was.
-#[derive(Default)]
-struct Last {
-    number: u64,
-    text: Weak<Bytes>,
-}
-
-struct Held(Arc<Bytes>);
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Shared {
-    fn new(source: Arc<dyn MetricsSource>, render: Duration) -> Self {
-        Self { source, render, begun: AtomicU64::new(0), last: Mutex::default() }
-    }
-
-    /// The text of a scrape that began after this call. Calls that wait for each other share one.
-    async fn scrape(&self) -> Result<Bytes, String> {
-        let begun_before = self.begun.load(Ordering::SeqCst);
-        let mut last = self.last.lock().await;
-        if last.number > begun_before
-            && let Some(text) = last.text.upgrade()
-        {
-            return Ok(Bytes::from_owner(Held(text)));
+async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let format = Format::asked(&field(&headers, &header::ACCEPT));
+    let gzip = wants_gzip(&field(&headers, &header::ACCEPT_ENCODING));
+    let made = async {
+        let body = shared.bodies.scrape(format).await?;
+        let gzipped = if gzip { Arc::clone(&body).gzip().await } else { None };
+        Ok::<_, String>(gzipped.map_or_else(|| (body.plain(), false), |bytes| (bytes, true)))
+    };
+    match timeout(shared.render, made).await {
+        Ok(Ok((bytes, gzipped))) => {
+            let mut response = answer(StatusCode::OK, content_type(format), bytes);
+            let headers = response.headers_mut();
+            headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+            if gzipped {
+                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            response
         }
-        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let text = Arc::new(self.source.render().await?);
-        *last = Last { number, text: Arc::downgrade(&text) };
-        Ok(Bytes::from_owner(Held(text)))
-    }
-}
-
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    match timeout(shared.render, shared.scrape()).await {
-        Ok(Ok(text)) => answer(StatusCode::OK, CONTENT_TYPE, text),
         Ok(Err(reason)) => sentence(StatusCode::SERVICE_UNAVAILABLE, &reason),
         Err(_elapsed) => sentence(
             StatusCode::SERVICE_UNAVAILABLE,
             "The metrics were not ready in time; scrape again, and look at the load of the machine.",
         ),
     }
+}
+
+/// All lines of a list field as one (RFC 9110, 5.3); those that are no text are left out.
+fn field(headers: &HeaderMap, name: &HeaderName) -> String {
+    let lines: Vec<_> = headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).collect();
+    lines.join(",")
 }
 
 async fn healthy() -> Response {
@@ -123,6 +103,17 @@ async fn not_allowed() -> Response {
     sentence(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD are answered here.")
 }
 
+/// The answer to whoever is no user.
+pub(super) fn not_allowed_in() -> Response {
+    let mut response = sentence(
+        StatusCode::UNAUTHORIZED,
+        "Name and password are wanted, of a user in the web configuration.",
+    );
+    let challenge = HeaderValue::from_static("Basic realm=\"flowprobe\", charset=\"UTF-8\"");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    response
+}
+
 fn sentence(status: StatusCode, text: &str) -> Response {
     answer(status, PLAIN, format!("{}\n", text.trim_end()))
 }
@@ -143,54 +134,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Notify;
-
     use super::*;
-    use crate::export::http::Rendered;
-
-    /// Each scrape waits to be let go and gives its number.
-    #[derive(Default)]
-    struct Counting {
-        scrapes: AtomicU64,
-        go: Notify,
-    }
-
-    impl MetricsSource for Counting {
-        fn ready(&self) -> Result<(), String> {
-            Ok(())
-        }
-
-        fn render(&self) -> Rendered<'_> {
-            Box::pin(async {
-                let number = self.scrapes.fetch_add(1, Ordering::SeqCst) + 1;
-                self.go.notified().await;
-                Ok(number.to_string().into())
-            })
-        }
-    }
-
-    #[tokio::test]
-    async fn scrapes_that_wait_share_one_that_began_after_they_came() {
-        let source = Arc::new(Counting::default());
-        let shared = Shared::new(Arc::<Counting>::clone(&source), Duration::from_secs(60));
-        // join! starts them in order: the first begins, the others find it under way.
-        let all = async {
-            tokio::join!(shared.scrape(), shared.scrape(), shared.scrape(), async {
-                source.go.notify_one();
-                tokio::task::yield_now().await;
-                source.go.notify_one();
-            })
-        };
-        let (first, second, third, ()) =
-            timeout(Duration::from_secs(30), all).await.expect("a third scrape began");
-        assert_eq!(first.unwrap(), "1", "its own");
-        assert_eq!(
-            (second.unwrap(), third.unwrap()),
-            ("2".into(), "2".into()),
-            "not the one from before they came"
-        );
-        assert_eq!(source.scrapes.load(Ordering::SeqCst), 2);
-    }
 
     #[test]
     fn a_reason_cannot_become_markup() {

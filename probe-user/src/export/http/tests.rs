@@ -4,6 +4,7 @@ use std::{future::pending, net::SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
     sync::{Notify, oneshot},
     task::JoinHandle,
 };
@@ -31,7 +32,7 @@ impl MetricsSource for Source {
         self.ready.clone()
     }
 
-    fn render(&self) -> Rendered<'_> {
+    fn render(&self, _format: Format) -> Rendered<'_> {
         Box::pin(async move {
             match &self.text {
                 Text::Ready(bytes) => Ok(bytes.clone()),
@@ -61,7 +62,11 @@ impl Server {
             let _ = ended.await;
         };
         let source = Arc::new(Source { ready, text });
-        Self { addr, end: Some(end), task: tokio::spawn(serve_within(limits, listener, source, shutdown)) }
+        Self {
+            addr,
+            end: Some(end),
+            task: tokio::spawn(serve_within(limits, listener.into(), None, source, shutdown)),
+        }
     }
 
     async fn serving(limits: Limits, text: &'static [u8]) -> Self {
