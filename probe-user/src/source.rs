@@ -10,6 +10,7 @@ use crate::{
     control::{Client, Question, Reply},
     flow::{
         Flow,
+        cut::Cut,
         from_record::{Context as FlowContext, flow},
     },
     kernel::{
@@ -84,15 +85,22 @@ pub struct CheckReport {
 /// Ring buffer of a watch without a daemon.
 const WATCH_RING_BYTES: u32 = 1 << 23;
 
+/// How peers' addresses are to be cut where no daemon has done it: asked for only then.
+pub type HowToCut<'a> = &'a dyn Fn() -> Result<Cut>;
+
 /// Calls `each` for every live connection, in no order, until it breaks.
 ///
 /// # Errors
 /// No daemon answers and the probes cannot be loaded.
-pub fn snapshot(run_dir: &Path, each: &mut dyn FnMut(Flow) -> ControlFlow<()>) -> Result<SnapshotEnd> {
+pub fn snapshot(
+    run_dir: &Path,
+    cut: HowToCut<'_>,
+    each: &mut dyn FnMut(Flow) -> ControlFlow<()>,
+) -> Result<SnapshotEnd> {
     runtime()?.block_on(async {
         match Client::ask(run_dir, Question::Flows).await? {
             Some(client) => snapshot_of_daemon(client, each).await,
-            None => own_snapshot(each),
+            None => own_snapshot(cut()?, each),
         }
     })
 }
@@ -113,7 +121,7 @@ async fn snapshot_of_daemon(
             Reply::Closed => break end(0, Some("the daemon stopped".to_owned())),
         }
     };
-    let mut flows = Flows::new(client.context());
+    let mut flows = Flows::new(client.context(), Cut::default());
     for bytes in whole(&records) {
         if let Some(flow) = flows.of(bytes, kind::LIVE)
             && each(flow).is_break()
@@ -124,9 +132,9 @@ async fn snapshot_of_daemon(
     Ok(end)
 }
 
-fn own_snapshot(each: &mut dyn FnMut(Flow) -> ControlFlow<()>) -> Result<SnapshotEnd> {
+fn own_snapshot(cut: Cut, each: &mut dyn FnMut(Flow) -> ControlFlow<()>) -> Result<SnapshotEnd> {
     let mut probe = Probe::load(&Purpose::look())?;
-    let mut flows = Flows::new(probe.context());
+    let mut flows = Flows::new(probe.context(), cut);
     let mut going = true;
     let walk = probe.snapshot(&mut |bytes| {
         if going && let Some(flow) = flows.of(bytes, kind::LIVE) {
@@ -144,13 +152,17 @@ fn own_snapshot(each: &mut dyn FnMut(Flow) -> ControlFlow<()>) -> Result<Snapsho
 ///
 /// # Errors
 /// No daemon answers and the probes cannot be loaded.
-pub fn watch(run_dir: &Path, each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
+pub fn watch(
+    run_dir: &Path,
+    cut: HowToCut<'_>,
+    each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>,
+) -> Result<()> {
     let stopped = stop::listen([SignalKind::terminate(), SignalKind::interrupt()], stop::end_anyway)?;
     runtime()?.block_on(async {
         let watching = async {
             match Client::ask(run_dir, Question::Watch).await? {
                 Some(client) => watch_daemon(client, each).await,
-                None => own_watch(each).await,
+                None => own_watch(cut()?, each).await,
             }
         };
         tokio::select! {
@@ -162,7 +174,7 @@ pub fn watch(run_dir: &Path, each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>
 }
 
 async fn watch_daemon(mut client: Client, each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
-    let mut flows = Flows::new(client.context());
+    let mut flows = Flows::new(client.context(), Cut::default());
     loop {
         let event = match client.next().await? {
             Reply::Ready => Some(WatchEvent::Ready),
@@ -180,11 +192,11 @@ async fn watch_daemon(mut client: Client, each: &mut dyn FnMut(WatchEvent) -> Co
     }
 }
 
-async fn own_watch(each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
+async fn own_watch(cut: Cut, each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
     let mut probe = Probe::load(&Purpose::observe(WATCH_RING_BYTES, false))?;
     let losses = probe.take_losses()?;
     let mut ring = probe.take_ring()?.into_async()?;
-    let mut flows = Flows::new(probe.context());
+    let mut flows = Flows::new(probe.context(), cut);
     // Adopts connections that are there, so that their ends are seen.
     probe.account(&mut |_| {})?;
     let mut going = each(WatchEvent::Ready).is_continue();
@@ -216,13 +228,15 @@ struct Flows {
     /// The context's wall offset less this process's own, which is not 0 in another time namespace than the daemon's.
     skew_ns: i64,
     paths: Option<Paths>,
+    /// The daemon has cut its own.
+    cut: Cut,
 }
 
 impl Flows {
-    fn new(context: FlowContext) -> Self {
+    fn new(context: FlowContext, cut: Cut) -> Self {
         // Without cgroup v2 the paths are null.
         let skew_ns = context.wall_offset_ns.wrapping_sub(clock::wall_offset_ns());
-        Self { context, skew_ns, paths: Root::open().ok().map(Paths::new) }
+        Self { context, skew_ns, paths: Root::open().ok().map(Paths::new), cut }
     }
 
     /// From now on times are shown by the wall clock as it is: over days it is slewed, or set.
@@ -237,6 +251,7 @@ impl Flows {
         let into: &mut [u8] = bytemuck::cast_slice_mut(&mut aligned);
         let into = into.get_mut(..bytes.len())?;
         into.copy_from_slice(bytes);
+        self.cut.apply(into);
         let Ok(Record::Flow(record)) = decode(into) else { return None };
         if record.kind != kind {
             return None;
@@ -370,7 +385,7 @@ mod tests {
             flow.closed_at.unwrap().as_second()
         };
         let context = FlowContext { places: [0; FIELD_COUNT], hz: 250, wall_offset_ns: 0 };
-        let mut flows = Flows { context, skew_ns: HOUR_NS, paths: None };
+        let mut flows = Flows { context, skew_ns: HOUR_NS, paths: None, cut: Cut::default() };
         flows.set_clock(0);
         assert_eq!(closed_at(&mut flows), 3_605);
         flows.set_clock(20_000_000_000);

@@ -22,7 +22,7 @@ const CONNECTIONS: usize = 7;
 const BYTES: usize = 50_000;
 const REFUSED: usize = 3;
 /// Labels that a configuration may add to every TCP series.
-const GROUP_LABELS: [&str; 4] = ["asn", "country", "prefix", "service"];
+const GROUP_LABELS: [&str; 6] = ["asn", "bgp_prefix", "country", "list", "prefix", "service"];
 
 /// Seven downloads of 50 kB with one lost segment each over 10 ms each way, then three refused connects; the records of
 /// the downloads.

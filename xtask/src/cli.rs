@@ -31,7 +31,7 @@ enum Verb {
     Accuracy(accuracy::Arguments),
     /// Measure what flowprobe and its peers cost, side by side, and write docs/performance.md
     Bench(bench::Arguments),
-    /// Write docs/metrics.md from the code
+    /// Write the pages of docs/ that are made from the code
     Docs(docs::Arguments),
     /// Write dashboards/*.json for Grafana from their descriptions
     Dashboards(dashboards::Arguments),

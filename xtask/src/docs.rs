@@ -1,8 +1,12 @@
-//! `cargo xtask docs`: writes docs/metrics.md from the metrics' definitions in the code, or checks that it is fresh.
+//! `cargo xtask docs`: writes the pages of docs/ that are made from the code, or checks that they are fresh.
 //!
 //! The program itself prints its manual page and completions; they are not kept in the repository.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -12,10 +16,14 @@ use crate::{
     step, workspace,
 };
 
+/// The pages in docs/, and what `flowprobe reference` calls them.
+const PAGES: [(&str, &str); 3] =
+    [("metrics.md", "metrics"), ("configuration.md", "configuration"), ("flowprobe.toml", "example")];
+
 /// Arguments of `cargo xtask docs`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Change nothing; fail if the file differs from what the code says
+    /// Change nothing; fail if a page differs from what the code says
     #[arg(long)]
     check: bool,
 }
@@ -29,29 +37,35 @@ pub(crate) fn main(arguments: &Arguments) -> Result<()> {
 }
 
 fn write(program: &Path) -> Result<()> {
-    workspace::write_if_changed(&file(), &generated(program)?)?;
-    step::say(&format!("{} is up to date", file().display()));
+    for (name, page) in PAGES {
+        workspace::write_if_changed(&file(name), &generated(program, page)?)?;
+        step::say(&format!("{} is up to date", file(name).display()));
+    }
     Ok(())
 }
 
-/// Fails if the committed file is not what the code of `program` says.
+/// Fails if a committed page is not what the code of `program` says.
 pub(crate) fn check(program: &Path) -> Result<()> {
-    let present = fs::read_to_string(file())
-        .with_context(|| format!("{} is missing: cargo xtask docs", file().display()))?;
-    match first_difference(&present, &generated(program)?) {
+    PAGES.into_iter().try_for_each(|(name, page)| check_one(program, &file(name), page))
+}
+
+fn check_one(program: &Path, file: &Path, page: &str) -> Result<()> {
+    let present = fs::read_to_string(file)
+        .with_context(|| format!("{} is missing: cargo xtask docs", file.display()))?;
+    match first_difference(&present, &generated(program, page)?) {
         None => Ok(()),
         Some(line) => {
-            bail!("{}:{line} differs from what the code says: run `cargo xtask docs`", file().display())
+            bail!("{}:{line} differs from what the code says: run `cargo xtask docs`", file.display())
         }
     }
 }
 
-fn file() -> std::path::PathBuf {
-    workspace::root().join("docs/metrics.md")
+fn file(name: &str) -> PathBuf {
+    workspace::root().join("docs").join(name)
 }
 
-fn generated(program: &Path) -> Result<String> {
-    step::captured(Command::new(program).arg("metrics-reference"))
+fn generated(program: &Path, page: &str) -> Result<String> {
+    step::captured(Command::new(program).args(["reference", page]))
 }
 
 /// The number of the first line in which two texts differ, counted from 1.

@@ -44,6 +44,14 @@ impl RttHistogram {
         self.sum_us = self.sum_us.wrapping_add(sum_us);
     }
 
+    /// Adds all of another.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, count) in self.counts.iter_mut().zip(other.counts) {
+            *sum = sum.wrapping_add(count);
+        }
+        self.sum_us = self.sum_us.wrapping_add(other.sum_us);
+    }
+
     /// Number of samples.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -67,6 +75,14 @@ impl DurationHistogram {
         let count = &mut self.counts[bucket];
         *count = count.wrapping_add(1);
         self.sum_ns = self.sum_ns.wrapping_add(u128::from(ns));
+    }
+
+    /// Adds all of another.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, count) in self.counts.iter_mut().zip(other.counts) {
+            *sum = sum.wrapping_add(count);
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(other.sum_ns);
     }
 }
 

@@ -48,6 +48,10 @@ impl Reasons {
         self.0[reason as usize]
     }
 
+    fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| add(sum, more));
+    }
+
     /// The count of all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -143,6 +147,87 @@ impl Series {
     #[must_use]
     pub const fn stall_us(&self, cause: StallCause) -> u64 {
         self.stall_us[cause as usize]
+    }
+
+    /// Adds all of another.
+    pub(super) fn merge(&mut self, other: &Self) {
+        // A field that is added later is missed by the compiler here, not by a reader of the sums.
+        let Self {
+            opened,
+            closed,
+            closed_incomplete,
+            closed_unsent_bytes,
+            closed_unacked_bytes,
+            connect_failures,
+            live,
+            segs_out,
+            data_segs_out,
+            segs_in,
+            retransmitted,
+            unattributed,
+            spurious_segs,
+            retransmitted_bytes,
+            rtos,
+            loss_episodes,
+            loss_episode_us,
+            undone_episodes,
+            needless_segs,
+            stalls,
+            stall_us,
+            bytes_sent,
+            bytes_acked,
+            bytes_received,
+            ce_delivered_segs,
+            busy_jiffies,
+            rwnd_limited_jiffies,
+            sndbuf_limited_jiffies,
+            rtt,
+            min_rtt,
+            handshake_rtt,
+            duration,
+        } = other;
+        self.change_live(*live);
+        for (sum, more) in [
+            (&mut self.closed, closed),
+            (&mut self.closed_incomplete, closed_incomplete),
+            (&mut self.closed_unsent_bytes, closed_unsent_bytes),
+            (&mut self.closed_unacked_bytes, closed_unacked_bytes),
+            (&mut self.connect_failures, connect_failures),
+        ] {
+            sum.merge(more);
+        }
+        for (sum, more) in [
+            (&mut self.opened, opened),
+            (&mut self.segs_out, segs_out),
+            (&mut self.data_segs_out, data_segs_out),
+            (&mut self.segs_in, segs_in),
+            (&mut self.unattributed, unattributed),
+            (&mut self.spurious_segs, spurious_segs),
+            (&mut self.retransmitted_bytes, retransmitted_bytes),
+            (&mut self.rtos, rtos),
+            (&mut self.loss_episodes, loss_episodes),
+            (&mut self.loss_episode_us, loss_episode_us),
+            (&mut self.undone_episodes, undone_episodes),
+            (&mut self.needless_segs, needless_segs),
+            (&mut self.bytes_sent, bytes_sent),
+            (&mut self.bytes_acked, bytes_acked),
+            (&mut self.bytes_received, bytes_received),
+            (&mut self.ce_delivered_segs, ce_delivered_segs),
+            (&mut self.busy_jiffies, busy_jiffies),
+            (&mut self.rwnd_limited_jiffies, rwnd_limited_jiffies),
+            (&mut self.sndbuf_limited_jiffies, sndbuf_limited_jiffies),
+        ] {
+            add(sum, *more);
+        }
+        let by_cause = self.retransmitted.iter_mut().zip(retransmitted);
+        let by_stall = self.stalls.iter_mut().zip(stalls).chain(self.stall_us.iter_mut().zip(stall_us));
+        by_cause.chain(by_stall).for_each(|(sum, more)| add(sum, *more));
+        for (sum, more) in
+            [(&mut self.rtt, rtt), (&mut self.min_rtt, min_rtt), (&mut self.handshake_rtt, handshake_rtt)]
+        {
+            sum.merge(more);
+        }
+        self.duration.merge(duration);
     }
 
     pub(super) const fn set_live(&mut self, count: i64) {

@@ -19,10 +19,11 @@ use crate::{
 };
 
 mod ends;
+mod grouped;
 
-const CLIENT4: Group = Group { role: Some(Role::Client), family: Some(Family::Ipv4) };
-const SERVER4: Group = Group { role: Some(Role::Server), family: Some(Family::Ipv4) };
-const UNKNOWN4: Group = Group { role: None, family: Some(Family::Ipv4) };
+const CLIENT4: Group = Group::plain(Some(Role::Client), Some(Family::Ipv4));
+const SERVER4: Group = Group::plain(Some(Role::Server), Some(Family::Ipv4));
+const UNKNOWN4: Group = Group::plain(None, Some(Family::Ipv4));
 
 fn sums(records: &[FlowRecord]) -> Aggregator {
     let mut out = Aggregator::new(true);
@@ -32,10 +33,10 @@ fn sums(records: &[FlowRecord]) -> Aggregator {
     out
 }
 
-fn only(aggregator: &Aggregator, group: Group) -> Arc<Series> {
+fn only(aggregator: &Aggregator, group: &Group) -> Arc<Series> {
     let groups = aggregator.snapshot().groups;
-    assert_eq!(groups.keys().collect::<Vec<_>>(), [&group]);
-    Arc::clone(&groups[&group])
+    assert_eq!(groups.keys().collect::<Vec<_>>(), [group]);
+    Arc::clone(&groups[group])
 }
 
 fn in_order(mut record: FlowRecord) -> FlowRecord {
@@ -52,7 +53,7 @@ fn a_connection_that_was_swept_is_counted_once() {
     let last = with_samples(record(INCREMENT, CLIENT, ESTABLISHED | ACCOUNTED), &[19_000]);
 
     let aggregator = sums(&[opening_with_losses(), last, end]);
-    let series = only(&aggregator, CLIENT4);
+    let series = only(&aggregator, &CLIENT4);
     assert_eq!((series.opened, series.live(), series.closed.total()), (1, 0, 1));
     assert_eq!(series.closed.get(CloseReason::FinLocal), 1);
     assert_eq!(
@@ -83,7 +84,7 @@ fn a_connection_that_was_swept_is_counted_once() {
 fn a_connection_that_ended_between_sweeps_brings_all_at_its_end() {
     let mut end = in_order(opening_with_losses());
     (end.kind, end.flags) = (CLOSED, ESTABLISHED | FIN_LOCAL);
-    let series = only(&sums(&[end]), CLIENT4);
+    let series = only(&sums(&[end]), &CLIENT4);
     assert_eq!((series.opened, series.live(), series.closed.total()), (1, 0, 1));
     assert_eq!((series.data_segs_out, series.rtt.count(), series.handshake_rtt.count()), (107, 3, 1));
     assert_eq!(series.duration.sum_ns, 0, "its beginning is not known");
@@ -95,7 +96,7 @@ fn each_retransmission_has_one_cause() {
     let mut more = record(INCREMENT, CLIENT, ESTABLISHED);
     (more.counters.retrans_segs, more.counters.retrans_rto) = (10, 4);
     let aggregator = sums(&[opening_with_losses(), more]);
-    let series = only(&aggregator, CLIENT4);
+    let series = only(&aggregator, &CLIENT4);
     assert_eq!(Cause::ALL.map(|cause| series.retransmitted(cause)), [5, 4, 1, 1, 0, 0]);
     assert_eq!(series.unattributed, 6);
     assert_eq!(aggregator.snapshot().discrepancies, 0);
@@ -103,7 +104,7 @@ fn each_retransmission_has_one_cause() {
     let mut wrong = record(INCREMENT, CLIENT, ESTABLISHED);
     (wrong.counters.retrans_segs, wrong.counters.retrans_rto) = (1, 2);
     let aggregator = sums(&[wrong]);
-    assert_eq!(only(&aggregator, CLIENT4).unattributed, 0);
+    assert_eq!(only(&aggregator, &CLIENT4).unattributed, 0);
     assert_eq!(aggregator.snapshot().discrepancies, 1);
 }
 
@@ -115,7 +116,7 @@ fn a_failed_connect_is_no_connection() {
     (end.opened_ns, end.now_ns, end.min_rtt_us) = (1, 2, 7);
     (end.counters.segs_out, end.counters.retrans_segs, end.counters.retrans_syn) = (7, 6, 6);
     let aggregator = sums(&[end]);
-    let series = only(&aggregator, CLIENT4);
+    let series = only(&aggregator, &CLIENT4);
     assert_eq!((series.opened, series.closed.total(), series.live()), (0, 0, 0));
     assert_eq!(
         (series.connect_failures.total(), series.connect_failures.get(CloseReason::ConnectTimeout)),
@@ -147,7 +148,7 @@ fn a_connect_that_was_swept_and_then_came_to_be_is_opened_once() {
     let mut syn = record(INCREMENT, CLIENT, 0);
     (syn.counters.retrans_segs, syn.counters.retrans_syn) = (1, 1);
     let open = record(INCREMENT, CLIENT, ESTABLISHED | ACCOUNTED | OPENED);
-    let series = only(&sums(&[syn, open]), CLIENT4);
+    let series = only(&sums(&[syn, open]), &CLIENT4);
     assert_eq!((series.opened, series.live(), series.retransmitted(Cause::Syn)), (1, 1, 1));
 }
 
@@ -156,13 +157,13 @@ fn an_adopted_connection_lives_but_was_not_opened() {
     let mut adopted = record(INCREMENT, UNKNOWN, ADOPTED | ESTABLISHED | OPENED);
     adopted.handshake_rtt_us = 9;
     let mut aggregator = sums(&[adopted]);
-    let series = only(&aggregator, UNKNOWN4);
+    let series = only(&aggregator, &UNKNOWN4);
     assert_eq!((series.opened, series.live(), series.handshake_rtt.count()), (0, 1, 0));
 
     let mut end = in_order(record(CLOSED, UNKNOWN, ADOPTED | ESTABLISHED | ACCOUNTED));
     end.now_ns = 77;
     aggregator.add(&end);
-    let series = only(&aggregator, UNKNOWN4);
+    let series = only(&aggregator, &UNKNOWN4);
     assert_eq!((series.closed.total(), series.live(), series.duration.sum_ns), (1, 0, 0));
 }
 
@@ -171,7 +172,7 @@ fn the_history_of_an_adopted_connection_is_not_news() {
     let mut end = in_order(record(CLOSED, UNKNOWN, ADOPTED | ESTABLISHED));
     (end.counters.bytes_sent, end.counters.retrans_segs) = (1 << 40, 99);
     let aggregator = sums(&[end]);
-    let series = only(&aggregator, UNKNOWN4);
+    let series = only(&aggregator, &UNKNOWN4);
     assert_eq!((series.bytes_sent, series.unattributed), (0, 0));
     assert_eq!((series.opened, series.closed.total(), series.live()), (0, 1, 0));
 }
@@ -181,7 +182,7 @@ fn the_smallest_round_trip_is_the_connections_own() {
     let ended = |own, windowed, generation| {
         let mut end = in_order(record(CLOSED, SERVER, ESTABLISHED | ACCOUNTED));
         (end.own_min_rtt_us, end.min_rtt_us, end.generation) = (own, windowed, generation);
-        let series = only(&sums(&[end]), SERVER4);
+        let series = only(&sums(&[end]), &SERVER4);
         (series.min_rtt.count(), series.min_rtt.sum_us)
     };
     assert_eq!(ended(300, 200, 0), (1, 200), "the smaller of both");
@@ -206,7 +207,7 @@ fn a_repeated_synack_is_counted_once_with_and_without_the_hook() {
         aggregator.add_synack(&synack());
         aggregator.add_synack(&synack());
         aggregator.add(&child);
-        let series = only(&aggregator, SERVER4);
+        let series = only(&aggregator, &SERVER4);
         assert_eq!(series.retransmitted(Cause::Synack), synacks, "hook {hook}");
         assert_eq!(series.retransmitted(Cause::Fast), 2);
         assert_eq!(series.unattributed, 0);
@@ -239,7 +240,7 @@ fn a_namespace_that_is_gone_is_forgotten() {
     assert_eq!(aggregator.namespaces().len(), 1);
     aggregator.retain_namespaces(|inode| inode != NETNS);
     assert_eq!(aggregator.namespaces().len(), 0);
-    assert_eq!(only(&aggregator, CLIENT4).data_segs_out, 107);
+    assert_eq!(only(&aggregator, &CLIENT4).data_segs_out, 107);
 }
 
 /// Records with arbitrary content of which kind, role and family are often valid.

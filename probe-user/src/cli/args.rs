@@ -1,6 +1,6 @@
 //! What can be typed: verbs, options and their help.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -21,7 +21,7 @@ use crate::{config::Listen, flow::sort::Sort};
         flowprobe flows                        connections now, most bytes first\n  \
         flowprobe flows 'loss > 1%' sport :443\n  \
         flowprobe watch -o jsonl | jq .        each connection as it ends\n  \
-        flowprobe check                        what this kernel allows and lacks\n\n\
+        flowprobe check                        what this kernel allows and lacks\n\
         Exit codes: 0 done (finding nothing is done), 1 failed, 2 not understood.",
     disable_help_subcommand = true,
     arg_required_else_help = true
@@ -37,6 +37,9 @@ pub struct Cli {
     )]
     #[arg(hide_env_values = true)]
     pub run_dir: PathBuf,
+    /// Configuration (TOML); else /etc/flowprobe/flowprobe.toml if there
+    #[arg(long, global = true, env = "FLOWPROBE_CONFIG", value_name = "FILE", hide_env = true)]
+    pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
@@ -53,6 +56,9 @@ pub enum Verb {
     Watch(WatchArgs),
     /// Say what this kernel allows, and what is lost without the rest
     Check(CheckArgs),
+    /// Say which network an address is in and why, or what a file holds
+    #[command(subcommand)]
+    Networks(NetworksVerb),
     /// Write shell completions to standard output
     #[command(after_help = "Example:\n  \
         flowprobe completions bash > /etc/bash_completion.d/flowprobe")]
@@ -65,9 +71,46 @@ pub enum Verb {
         flowprobe man > /usr/local/share/man/man1/flowprobe.1\n  \
         flowprobe man | man -l -")]
     Man,
-    /// Write the reference of all metrics to standard output
+    /// Write a page of the documentation to standard output
     #[command(hide = true)]
-    MetricsReference,
+    Reference {
+        /// Which page
+        page: ReferencePage,
+    },
+}
+
+/// Pages that are made from the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReferencePage {
+    /// docs/metrics.md
+    Metrics,
+    /// docs/configuration.md
+    Configuration,
+    /// docs/flowprobe.toml
+    Example,
+}
+
+/// `flowprobe networks`.
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  flowprobe networks lookup 192.0.2.7 2001:db8::1
+  flowprobe networks lookup --config ./flowprobe.toml 192.0.2.7
+  flowprobe networks stats /var/lib/flowprobe/rib.gz")]
+pub enum NetworksVerb {
+    /// Say which labels addresses get by the configuration, and why
+    Lookup {
+        /// IPv4 or IPv6
+        #[arg(value_name = "ADDR", required = true)]
+        addresses: Vec<IpAddr>,
+    },
+    /// Read a file and say what is in it and what it costs
+    ///
+    /// MMDB, MRT RIB dump, prefix-to-AS text or CIDR list; plain, gzip or bzip2.
+    Stats {
+        /// The file
+        file: PathBuf,
+    },
 }
 
 /// `flowprobe daemon`.
@@ -76,19 +119,23 @@ pub enum Verb {
 Examples:
   flowprobe daemon
   flowprobe daemon --listen '[::]:10179' --sweep-period 10s
-  flowprobe daemon --config /etc/flowprobe.toml
+  flowprobe daemon --check-config --config ./flowprobe.toml
   flowprobe daemon --listen unix:/run/flowprobe.sock
 
-The configuration file is TOML with the same names:
+What is typed wins over the environment (FLOWPROBE_LOG, FLOWPROBE_CONFIG),
+that over the configuration file, and that over the defaults. The file is
+TOML; it also sets services, networks and bounds:
   listen = \"127.0.0.1:10179\"
-  sweep_period = \"5s\"
-  ring_size = \"4Mi\"
-  log = \"info\"
-  kernel_log = false")]
+  [networks]
+  labels = [\"prefix\"]
+  [[service]]
+  name = \"web\"
+  ports = [443]
+SIGHUP reads it again; a file that is broken leaves the old one in use.")]
 pub struct DaemonArgs {
-    /// Configuration file (TOML); what is typed here wins over it
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Check the configuration and the files that it names, say what it costs in series, and end
+    #[arg(long)]
+    pub check_config: bool,
     /// Address and port of /metrics, or unix:PATH [default: 127.0.0.1:10179]
     #[arg(long, value_name = "ADDR", value_parser = super::daemon::listen)]
     pub listen: Option<Listen>,
@@ -280,7 +327,7 @@ mod tests {
         for option in ["-h", "--help"] {
             let help = Cli::try_parse_from(["flowprobe", option]).unwrap_err().to_string();
             assert!(help.contains("QUIC"));
-            assert!(help.lines().count() <= 28, "{} lines\n{help}", help.lines().count());
+            assert!(help.lines().count() <= 29, "{} lines\n{help}", help.lines().count());
         }
         for verb in Cli::command().get_subcommands() {
             let notes = [verb.get_after_help(), verb.get_after_long_help()];

@@ -1,42 +1,97 @@
-//! `flowprobe daemon`: command line, then configuration file, then defaults make one checked configuration.
+//! `flowprobe daemon`: command line, then environment, then configuration file, then defaults make one configuration.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
+use anyhow::bail;
 use jiff::SignedDuration;
 use tracing::level_filters::LevelFilter;
 
-use super::{args::DaemonArgs, config_file::File};
+use super::args::DaemonArgs;
 use crate::{
-    config::Listen,
-    daemon::{self, DaemonConfig},
-    flow::{field::Unit, filter::quantity},
+    config::{self, Config, Fault, Listen},
+    daemon::{self, DaemonConfig, reload},
+    flow::{cut::Cut, field::Unit, filter::quantity},
     kernel::hooks,
 };
 
-/// The port is the contract's.
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10179);
-const SWEEP_PERIOD: Duration = Duration::from_secs(5);
-const RING_BYTES: u32 = 4 << 20;
-
-pub(super) fn run(args: &DaemonArgs, run_dir: PathBuf) -> anyhow::Result<()> {
-    let file = args.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
-    daemon::run(&config(args, &file, run_dir))
+pub(super) fn run(args: &DaemonArgs, run_dir: PathBuf, named: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let file = config::find(named);
+    let read = Config::load(file.as_deref());
+    if args.check_config {
+        return Ok(check(file.as_deref(), read));
+    }
+    let settings = read.map_err(|faults| anyhow::Error::msg(reload::sentence(&texts(&faults))))?;
+    daemon::run(&config(args, settings, file, run_dir)?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn config(args: &DaemonArgs, file: &File, run_dir: PathBuf) -> DaemonConfig {
-    let kernel_log = args.kernel_log || file.kernel_log.unwrap_or_default();
+/// How peers' addresses are cut where no daemon does it.
+pub(super) fn cut(named: Option<&Path>) -> anyhow::Result<Cut> {
+    match Config::load(config::find(named).as_deref()) {
+        Ok(config) => Ok(Cut::new(&config.privacy)),
+        Err(faults) => bail!(reload::sentence(&texts(&faults))),
+    }
+}
+
+fn texts(faults: &[Fault]) -> Vec<String> {
+    faults.iter().map(ToString::to_string).collect()
+}
+
+/// Says what a configuration amounts to, or all that is wrong with it; the files of networks are read too.
+fn check(file: Option<&Path>, read: Result<Config, Vec<Fault>>) -> ExitCode {
+    let name = file.map_or_else(|| "the default configuration".into(), |file| file.display().to_string());
+    let said = match read.map_err(|faults| texts(&faults)) {
+        Ok(config) => match daemon::open_sources_of(&config) {
+            Ok(sources) => {
+                let files = sources.status();
+                let files = files.iter().map(|source| format!("file      {}\n", reload::words(source)));
+                Ok(format!("{name} is good\n{}{}", config.check(), files.collect::<String>()))
+            }
+            Err(faults) => Err(faults),
+        },
+        Err(faults) => Err(faults),
+    };
+    // Nobody may be left to read it; the exit code tells as much.
+    match said {
+        Ok(text) => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            for fault in faults {
+                let _ = writeln!(io::stderr(), "flowprobe: {}", super::one_line(&fault));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn config(
+    args: &DaemonArgs,
+    settings: Config,
+    file: Option<PathBuf>,
+    run_dir: PathBuf,
+) -> anyhow::Result<DaemonConfig> {
+    let kernel_log = args.kernel_log || settings.kernel_log;
     // The programs log at this level.
     let usual = if kernel_log { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    DaemonConfig {
-        listen: args.listen.clone().or(file.listen.clone()).unwrap_or(Listen::Tcp(LISTEN)),
+    Ok(DaemonConfig {
+        listen: args.listen.clone().unwrap_or_else(|| settings.listen.clone()),
         web_config: args.web_config.clone(),
         run_dir,
-        sweep_period: args.sweep_period.or(file.sweep_period).unwrap_or(SWEEP_PERIOD),
-        ring_bytes: args.ring_size.or(file.ring_size).unwrap_or(RING_BYTES),
-        log: args.log.or(file.log).unwrap_or(usual),
+        sweep_period: args.sweep_period.unwrap_or(settings.sweep_period),
+        ring_bytes: args.ring_size.unwrap_or(settings.ring_bytes),
+        log: args.log.or(settings.log).unwrap_or(usual),
         kernel_log,
         hooks: args.hooks.clone(),
-    }
+        settings,
+        file,
+    })
 }
 
 pub(super) fn hook(text: &str) -> Result<&'static str, String> {
@@ -96,19 +151,20 @@ pub(super) fn ring_size(text: &str) -> Result<u32, String> {
 mod tests {
     use super::*;
 
+    fn merged(args: &DaemonArgs, settings: Config) -> DaemonConfig {
+        config(args, settings, None, PathBuf::from("/run/x")).unwrap()
+    }
+
     #[test]
     fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
-        let args =
-            DaemonArgs { listen: Some(Listen::Tcp(([127, 0, 0, 1], 1).into())), ..DaemonArgs::default() };
-        let file = File {
-            listen: Some(Listen::Tcp(([127, 0, 0, 1], 2).into())),
-            sweep_period: Some(Duration::from_secs(9)),
-            ..File::default()
-        };
-        let config = config(&args, &file, PathBuf::from("/run/x"));
-        assert_eq!(config.listen, Listen::Tcp(([127, 0, 0, 1], 1).into()));
+        let address = |port| Listen::Tcp(([127, 0, 0, 1], port).into());
+        let args = DaemonArgs { listen: Some(address(1)), ..DaemonArgs::default() };
+        let settings =
+            Config { listen: address(2), sweep_period: Duration::from_secs(9), ..Config::default() };
+        let config = merged(&args, settings);
+        assert_eq!(config.listen, address(1));
         assert_eq!(config.sweep_period, Duration::from_secs(9));
-        assert_eq!(config.ring_bytes, RING_BYTES);
+        assert_eq!(config.ring_bytes, 4 << 20);
         assert!(!config.kernel_log);
         assert_eq!(config.log, LevelFilter::INFO);
     }
@@ -117,12 +173,22 @@ mod tests {
     fn the_programs_log_is_shown_unless_another_level_is_asked_for() {
         let level = |log, kernel_log| {
             let args = DaemonArgs { log, kernel_log, ..DaemonArgs::default() };
-            config(&args, &File { log: Some(LevelFilter::WARN), ..File::default() }, PathBuf::new()).log
+            merged(&args, Config { log: Some(LevelFilter::WARN), ..Config::default() }).log
         };
         assert_eq!(level(None, true), LevelFilter::WARN);
         assert_eq!(level(Some(LevelFilter::TRACE), true), LevelFilter::TRACE);
         let args = DaemonArgs { kernel_log: true, ..DaemonArgs::default() };
-        assert_eq!(config(&args, &File::default(), PathBuf::new()).log, LevelFilter::DEBUG);
+        assert_eq!(merged(&args, Config::default()).log, LevelFilter::DEBUG);
+    }
+
+    #[test]
+    fn a_broken_file_shows_no_more_than_is_allowed() {
+        assert!(
+            cut(Some(Path::new("/nonexistent/flowprobe.toml")))
+                .unwrap_err()
+                .to_string()
+                .contains("cannot be read")
+        );
     }
 
     #[test]

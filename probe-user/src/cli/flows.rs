@@ -22,10 +22,11 @@ use crate::{
 /// Gives every live connection to a function, until that breaks.
 type Each<'a> = &'a mut dyn FnMut(Flow) -> ControlFlow<()>;
 
-pub(super) fn run(args: &FlowsArgs, run_dir: &Path) -> anyhow::Result<()> {
+pub(super) fn run(args: &FlowsArgs, run_dir: &Path, config: Option<&Path>) -> anyhow::Result<()> {
     let out = io::stdout().lock();
     let filter = Filter::parse(&args.filter)?;
-    let end = print(args, &filter, Screen::of_stdout(), out, |each| source::snapshot(run_dir, each))?;
+    let snapshot = |each: Each<'_>| source::snapshot(run_dir, &|| super::daemon::cut(config), each);
+    let end = print(args, &filter, Screen::of_stdout(), out, snapshot)?;
     for note in notes(&filter, &end) {
         // Nobody may be left to read it.
         let _ = writeln!(io::stderr(), "flowprobe: {note}");
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_broken_filter_asks_for_nothing() {
-        let asked = run(&args(Format::Table, &["rtz"]), Path::new("/nonexistent"));
+        let asked = run(&args(Format::Table, &["rtz"]), Path::new("/nonexistent"), None);
         assert_eq!(crate::cli::exit_code(&asked.unwrap_err()), 2);
     }
 

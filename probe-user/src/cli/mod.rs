@@ -15,13 +15,13 @@ use crate::flow::filter::{FilterError, clean};
 pub mod args;
 mod check;
 mod completions;
-mod config_file;
 mod daemon;
 mod flows;
 mod man;
-mod metrics_reference;
+mod networks;
 pub mod output;
 mod reconcile;
+mod reference;
 mod watch;
 
 use args::{Cli, Verb};
@@ -55,14 +55,16 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let run_dir = cli.run_dir;
+    let config = cli.config.as_deref();
     match cli.verb {
-        Verb::Daemon(args) => daemon::run(&args, run_dir)?,
-        Verb::Flows(args) => flows::run(&args, &run_dir)?,
-        Verb::Watch(args) => watch::run(&args, &run_dir)?,
+        Verb::Daemon(args) => return daemon::run(&args, run_dir, config),
+        Verb::Flows(args) => flows::run(&args, &run_dir, config)?,
+        Verb::Watch(args) => watch::run(&args, &run_dir, config)?,
+        Verb::Networks(verb) => networks::run(&verb, config)?,
         Verb::Check(args) => return check::run(&args, &run_dir),
         Verb::Completions { shell } => completions::run(shell)?,
         Verb::Man => man::run()?,
-        Verb::MetricsReference => metrics_reference::run()?,
+        Verb::Reference { page } => reference::run(page)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -71,8 +73,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn message(error: &anyhow::Error) -> String {
     match error.downcast_ref::<FilterError>() {
         Some(error) => error.to_string(),
-        None => clean(&format!("{error:#}").replace('\n', " ")),
+        None => one_line(&format!("{error:#}")),
     }
+}
+
+fn one_line(text: &str) -> String {
+    clean(&text.replace('\n', " "))
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

@@ -20,9 +20,10 @@ use crate::{
 /// Gives every event to a function, until that breaks.
 type Each<'a> = &'a mut dyn FnMut(WatchEvent) -> ControlFlow<()>;
 
-pub(super) fn run(args: &WatchArgs, run_dir: &Path) -> anyhow::Result<()> {
+pub(super) fn run(args: &WatchArgs, run_dir: &Path, config: Option<&Path>) -> anyhow::Result<()> {
     let out = io::stdout().lock();
-    print(args, Screen::of_stdout(), out, &mut io::stderr(), |each| source::watch(run_dir, each))
+    let watch = |each: Each<'_>| source::watch(run_dir, &|| super::daemon::cut(config), each);
+    print(args, Screen::of_stdout(), out, &mut io::stderr(), watch)
 }
 
 fn print(

@@ -26,7 +26,7 @@ impl SeriesCost {
     /// Renders one group and counts.
     #[must_use]
     pub fn measured() -> Self {
-        let group = Group { role: None, family: None };
+        let group = Group::plain(None, None);
         let snapshot = Snapshot {
             groups: BTreeMap::from([(group, Arc::new(Series::default()))]),
             ..Snapshot::default()
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn every_line_of_a_group_is_counted_and_no_other() {
-        let group = Group { role: None, family: None };
+        let group = Group::plain(None, None);
         let groups = BTreeMap::from([(group, Arc::new(Series::default()))]);
         let own = SelfStats { jiffies_per_second: Some(250), ..SelfStats::default() };
         let snapshot = Snapshot { groups, ..Snapshot::default() };

@@ -245,7 +245,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "1000",
         example: "",
         effect: Effect::Reload,
-        help: "The most groups with a place of their own. `flowprobe daemon --check-config` says what that costs in series.",
+        help: "The most groups with a place of their own, where groups have labels of networks. `flowprobe daemon --check-config` says what that costs in series.",
         set: |draft, value| {
             draft.config.groups.max = integer(value, 1..=100_000)?;
             Ok(())
@@ -258,7 +258,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "\"15m\"",
         example: "",
         effect: Effect::Reload,
-        help: "A group in which nothing happened for this time is dropped, and its sums go to `other`. Longer than several scrapes, or what happened last is not seen.",
+        help: "A group in which nothing happened for this time and that has no live connection is dropped, and its sums go to `former`. Longer than several scrapes, or what happened last is not seen.",
         set: |draft, value| {
             let range = Duration::from_secs(MINUTE)..=Duration::from_secs(7 * DAY);
             draft.config.groups.idle = parsed(value, "a time from 1m to 7d, such as \"15m\",", |text| {
@@ -287,7 +287,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "1",
         example: "",
         effect: Effect::Reload,
-        help: "A group is part of `other` until it has had this many different client addresses. They are counted approximately (HyperLogLog) and not kept.",
+        help: "A group with labels of networks is part of `other` until it has had this many different clients: IPv4 addresses, or /64 prefixes of IPv6, that completed a handshake. They are counted approximately (HyperLogLog) and not kept.",
         set: |draft, value| {
             draft.config.privacy.min_clients = integer(value, 1..=10_000)?;
             Ok(())
@@ -300,7 +300,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "32",
         example: "",
         effect: Effect::Reload,
-        help: "Peers' IPv4 addresses in records and on the command line are cut to this length, the rest is zeros.",
+        help: "Peers' IPv4 addresses in records and on the command line are cut to this length, the rest is zeros; filters such as `dst` see them so. The daemon cuts them before it answers `flows` and `watch`; without a daemon these read this file themselves.",
         set: |draft, value| {
             draft.config.privacy.record_v4_prefix_len = prefix_len(value, 32)?;
             Ok(())

@@ -34,6 +34,18 @@ mod summary;
 mod tests;
 mod value;
 
+/// Where the file is if nothing is said.
+pub const DEFAULT_FILE: &str = "/etc/flowprobe/flowprobe.toml";
+
+/// The file to read: the one that is named, else the default if there is one.
+#[must_use]
+pub fn find(named: Option<&Path>) -> Option<PathBuf> {
+    let usual = Path::new(DEFAULT_FILE);
+    // One that cannot be looked at is there, and is to be read: that tells why it cannot.
+    let is_there = || !matches!(usual.try_exists(), Ok(false));
+    named.map(Path::to_owned).or_else(|| is_there().then(|| usual.to_owned()))
+}
+
 /// Everything that can be configured; every value was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -151,6 +163,29 @@ impl Config {
     /// All that is wrong in it.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Vec<Fault>> {
         document::parse(text, path)
+    }
+
+    /// Reads the file, or takes the defaults if there is none.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn load(path: Option<&Path>) -> Result<Self, Vec<Fault>> {
+        path.map_or_else(|| Ok(Self::default()), Self::read)
+    }
+
+    /// Keys that differ in another and that only a restart puts to use.
+    #[must_use]
+    pub fn restart_keys(&self, other: &Self) -> Vec<&'static str> {
+        [
+            ("listen", self.listen == other.listen),
+            ("sweep_period", self.sweep_period == other.sweep_period),
+            ("ring_size", self.ring_bytes == other.ring_bytes),
+            ("log", self.log == other.log),
+            ("kernel_log", self.kernel_log == other.kernel_log),
+        ]
+        .into_iter()
+        .filter_map(|(key, is_same)| (!is_same).then_some(key))
+        .collect()
     }
 
     /// What this configuration amounts to, with its cost in series and what is odd about it. Opens no file.

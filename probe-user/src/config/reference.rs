@@ -10,13 +10,15 @@ use super::{
 const INTRODUCTION: &str = "\
 # Configuration
 
-Made from the code by `cargo xtask docs`; do not edit. `flowprobe daemon --config FILE` reads a TOML file;
-`flowprobe daemon --check-config --config FILE` says what it amounts to, and what it costs in series. Every key may be
-left out; what is typed on the command line wins over the file. [flowprobe.toml](flowprobe.toml) is an annotated example
-with the defaults.
+Made from the code by `cargo xtask docs`; do not edit. `flowprobe` reads the TOML file that `--config` or
+`FLOWPROBE_CONFIG` names, else /etc/flowprobe/flowprobe.toml if that is there.
+`flowprobe daemon --check-config --config FILE` reads it and the files that it names, and says what it amounts to and what
+it costs in series; exit code 1 if something is wrong. Every key may be left out. An option on the command line wins over
+the environment, that over the file, and that over the default. [flowprobe.toml](flowprobe.toml) is an annotated example.
 
-* What is not understood is refused with file, line and key, and nothing of the file is used. After `systemctl reload`
-  or SIGHUP with such a file the old configuration stays and `flowprobe_config_last_reload_successful` is 0.
+* What is not understood is refused with file, line and key, and nothing of the file is used. SIGHUP (`systemctl reload`,
+  where the unit has `ExecReload=kill -HUP $MAINPID`) reads it again: with a broken file the old configuration stays, the
+  log says why, and `flowprobe_config_last_reload_successful` is 0.
 * Times have units: `500ms`, `5s`, `15m`, `1h 30m`, `7d`. Sizes may: `64Ki`, `4Mi` (1024), `10M` (1000).
 ";
 

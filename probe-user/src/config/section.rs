@@ -43,9 +43,11 @@ impl Section {
                 "Which networks clients belong to. Files are looked at every few seconds and read again when they changed; one that is broken leaves what was read before. `flowprobe networks lookup ADDR` says what an address belongs to and why."
             }
             Self::Groups => {
-                "A group is a set of connections with the same labels: role, family, service and those in `networks.labels`. The number of groups is bounded whatever clients do; the heaviest have groups of their own and the rest is summed in groups whose service and network labels say `other`, so that sums over all groups stay exact."
+                "A group is a set of connections with the same labels: role, family, service and those in `networks.labels`. With labels of networks the number of groups is bounded whatever clients do: the heaviest have groups of their own, and the rest is summed, by role, family and service, in groups whose network labels say `other`. What a group had counted when it gave its place up goes to those that say `former`, which jump by it: leave `former` out of rates. Sums over all groups stay exact. Without labels of networks there are few groups, which all stay."
             }
-            Self::Privacy => "What is not said of clients. Metrics never have full client addresses.",
+            Self::Privacy => {
+                "What is not said of clients. Metrics have no client addresses unless a prefix length makes them whole."
+            }
             Self::Service => {
                 "A name for what clients connect to, in the label `service`. Write one `[[service]]` for each; the first that fits is taken, and what fits none is `other`. A service needs at least one of `ports`, `addresses` and `cgroups`; if it has several, all must fit."
             }

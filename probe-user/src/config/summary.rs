@@ -30,6 +30,7 @@ pub struct Summary {
 impl Summary {
     pub(super) fn new(config: &Config, cost: SeriesCost) -> Self {
         let networks = &config.networks;
+        // Role, family and service are few by themselves.
         let plain = ROLES_AND_FAMILIES * (config.services.len() as u64 + 1);
         let is_bounded_by_labels = networks.labels.is_empty();
         let max = u64::from(config.groups.max);
@@ -37,13 +38,16 @@ impl Summary {
         if !config.services.is_empty() {
             labels.push("service");
         }
-        labels.extend(networks.labels.iter().map(|label| label.as_str()));
+        labels.extend(
+            Label::ALL.iter().filter(|label| networks.labels.contains(label)).map(|label| label.as_str()),
+        );
         Self {
             listen: config.listen.to_string(),
             services: config.services.iter().map(|service| service.name.to_string()).collect(),
             labels,
-            groups: if is_bounded_by_labels { max.min(plain) } else { max },
-            remainders: if is_bounded_by_labels && plain <= max { 0 } else { plain },
+            groups: if is_bounded_by_labels { plain } else { max },
+            // `other` and `former`.
+            remainders: if is_bounded_by_labels { 0 } else { 2 * plain },
             cost,
             notes: notes(config),
         }

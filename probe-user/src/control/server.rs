@@ -52,9 +52,9 @@ impl Watchers {
     }
 
     /// Passes a record on.
-    pub fn tell(&self, record: &[u8]) {
+    pub fn tell(&self, record: impl Into<Bytes>) {
         // An error says that nobody watches.
-        let _ = self.0.send(Told::Record(Bytes::copy_from_slice(record)));
+        let _ = self.0.send(Told::Record(record.into()));
     }
 
     /// So many records were lost before they came here.

@@ -9,17 +9,18 @@ use std::{
 };
 
 use anyhow::Result;
-use probe_common::record::{Record, decode, kind};
+use probe_common::record::{FlowRecord, Record, decode, kind};
 
 use crate::{
-    aggregate::{Aggregator, Group, Snapshot},
+    aggregate::{Aggregator, Group, Grouping, Snapshot},
     control::Watchers,
-    flow::from_record::Context,
+    flow::{cut::Cut, from_record::Context},
     kernel::{
         hooks::{self, Hook},
         probe::{Losses, Probe},
         walk::Walk,
     },
+    networks::Networks,
     reconcile::Reconciliation,
 };
 
@@ -53,6 +54,7 @@ pub(super) struct Ledger {
     last_sweep: Mutex<Option<LastSweep>>,
     malformed: AtomicU64,
     incomplete_sweeps: AtomicU64,
+    cut: Mutex<Cut>,
     losses: Losses,
     /// The hooks, for their state and statistics.
     pub(super) hooks: Arc<Vec<Hook>>,
@@ -72,16 +74,17 @@ impl Ledger {
     ///
     /// # Errors
     /// The probe's loss counters were taken before.
-    pub(super) fn new(probe: &mut Probe) -> Result<Self> {
+    pub(super) fn new(probe: &mut Probe, grouping: Grouping, cut: Cut) -> Result<Self> {
         let hooks = probe.hooks();
         let synack_hook = hooks::is_up(&hooks, hooks::SYNACK);
         Ok(Self {
-            aggregator: Mutex::new(Aggregator::new(synack_hook)),
+            aggregator: Mutex::new(Aggregator::grouped(synack_hook, grouping)),
             reconciliation: Mutex::new(Reconciliation::new(synack_hook)),
             ratios: Mutex::default(),
             last_sweep: Mutex::default(),
             malformed: AtomicU64::new(0),
             incomplete_sweeps: AtomicU64::new(0),
+            cut: Mutex::new(cut),
             losses: probe.take_losses()?,
             hooks,
             context: probe.context(),
@@ -92,8 +95,31 @@ impl Ledger {
     /// A record from the ring buffer.
     pub(super) fn take_ended(&self, bytes: &[u8]) {
         if self.add(bytes) == Some(kind::CLOSED) && self.watchers.any() {
-            self.watchers.tell(bytes);
+            let mut record = bytes.to_vec();
+            self.cut().apply(&mut record);
+            self.watchers.tell(record);
         }
+    }
+
+    /// How peers' addresses are cut in what leaves the daemon.
+    pub(super) fn cut(&self) -> Cut {
+        *locked(&self.cut)
+    }
+
+    /// Another configuration.
+    pub(super) fn reconfigure(&self, grouping: Grouping, cut: Cut) {
+        locked(&self.aggregator).regroup(grouping);
+        *locked(&self.cut) = cut;
+    }
+
+    /// Tables of networks that were read again.
+    pub(super) fn set_networks(&self, networks: Arc<Networks>) {
+        locked(&self.aggregator).set_networks(networks);
+    }
+
+    /// Gives places of groups to those that need them.
+    pub(super) fn settle(&self) {
+        locked(&self.aggregator).settle();
     }
 
     /// Adds a record up; its kind, unless it is malformed.
@@ -132,14 +158,35 @@ impl Ledger {
         *locked(&self.last_sweep) = Some(LastSweep { ended: Instant::now(), timing, sockets: walk.sockets });
     }
 
-    /// The gauges of live connections from an exact count, after records were lost.
-    pub(super) fn recounted(&self, counts: &[(Group, u64)]) {
-        locked(&self.aggregator).resync_live(counts);
+    /// Where the recount of live connections begins: to be given to [`Ledger::recounted`].
+    pub(super) fn regroupings(&self) -> u64 {
+        locked(&self.aggregator).regroupings()
+    }
+
+    /// The group that a live connection is counted in.
+    pub(super) fn live_group(&self, record: &FlowRecord) -> Group {
+        locked(&self.aggregator).live_group(record)
+    }
+
+    /// The gauges of live connections from an exact count, after records were lost. False if groups were made in another
+    /// way meanwhile.
+    pub(super) fn recounted(&self, counts: &[(Group, u64)], regroupings: u64) -> bool {
+        let mut aggregator = locked(&self.aggregator);
+        let is_usable = aggregator.regroupings() == regroupings;
+        if is_usable {
+            aggregator.resync_live(counts);
+        }
+        is_usable
     }
 
     /// The last sweep; `None` before the first.
     pub(super) fn last_sweep(&self) -> Option<LastSweep> {
         *locked(&self.last_sweep)
+    }
+
+    /// The sums for a scrape.
+    pub(super) fn show(&self) -> Snapshot {
+        locked(&self.aggregator).show()
     }
 
     /// The sums now.

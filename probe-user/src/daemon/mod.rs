@@ -1,11 +1,12 @@
 //! The daemon: kernel ─► aggregate ─► export, wired together.
 //!
-//! Three things run: a thread that walks the sockets ([`sweeper`]), a task that empties the ring buffer, and the
-//! servers. They meet in [`Ledger`], which adds up.
+//! Four things run: a thread that walks the sockets ([`sweeper`]), a thread that reads the configuration and the files of
+//! networks again ([`reload`]), a task that empties the ring buffer, and the servers. They meet in [`Ledger`], which adds up.
 
 mod ledger;
 mod lock;
 mod reader;
+pub(crate) mod reload;
 mod scrape;
 mod sweeper;
 
@@ -21,16 +22,18 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::Subsc
 
 use self::{ledger::Ledger, lock::RunDir, scrape::Scrape, sweeper::Sweeper};
 use crate::{
-    config::Listen,
+    config::{Config, Listen},
     control,
     export::{
         http::{self, Bound},
         web::Web,
     },
+    flow::cut::Cut,
     kernel::{
         probe::{Probe, Purpose},
         release,
     },
+    networks::Sources,
 };
 
 /// How the daemon is to run; every value was checked.
@@ -52,15 +55,20 @@ pub struct DaemonConfig {
     pub kernel_log: bool,
     /// Load only these hooks; `None` is all.
     pub hooks: Option<Vec<&'static str>>,
+    /// What the configuration file says, all of it.
+    pub settings: Config,
+    /// The file, to be read again.
+    pub file: Option<PathBuf>,
 }
 
 /// How often the programs' log is looked at.
 const LOG_EVERY: Duration = Duration::from_millis(200);
 
-/// Runs until SIGTERM, SIGINT or SIGHUP.
+/// Runs until SIGTERM or SIGINT; reads the configuration again at SIGHUP.
 ///
 /// # Errors
-/// Another daemon owns the run directory, the address is in use, or the probes cannot be loaded.
+/// Another daemon owns the run directory, the address is in use, a file of networks cannot be used, or the probes cannot
+/// be loaded.
 pub fn run(config: &DaemonConfig) -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -73,11 +81,18 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         .with_max_level(config.log)
         .finish()
         // The loader tells each relocation.
-        .with(Targets::new().with_default(config.log).with_target("aya", config.log.min(LevelFilter::INFO)))
+        .with(
+            Targets::new()
+                .with_default(config.log)
+                .with_target("aya", config.log.min(LevelFilter::INFO))
+                // What it says of a broken table is said again as an error, with the place.
+                .with_target("bgpkit_parser", LevelFilter::OFF),
+        )
         .init();
     let run_dir = RunDir::lock(&config.run_dir)?;
     let web = config.web_config.as_deref().map(Web::load).transpose()?.map(Arc::new);
     let listener = Bound::new(&config.listen)?;
+    let sources = open_sources(&config.settings)?;
     let all = Purpose::observe(config.ring_bytes, config.kernel_log);
     let mut probe = Probe::load(&Purpose { only: config.hooks.clone(), ..all })?;
     for hook in probe.hooks().iter().filter(|hook| !hook.is_up()) {
@@ -93,7 +108,9 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
     let line = start_line(config, &release::release(), &hooks, &listener.address()?);
     let ring = probe.take_ring()?;
     let log = if config.kernel_log { Some(probe.take_log()?) } else { None };
-    let ledger = Arc::new(Ledger::new(&mut probe)?);
+    let grouping = reload::grouping(&config.settings, &sources);
+    let ledger = Arc::new(Ledger::new(&mut probe, grouping, Cut::new(&config.settings.privacy))?);
+    let reload = reload::start(config.settings.clone(), config.file.clone(), sources, Arc::clone(&ledger))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -107,7 +124,8 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         runtime.handle().clone(),
         reader.clone(),
     )?;
-    let scrape = Arc::new(Scrape::new(Arc::clone(&ledger), sweeper.handle(), reader, web.clone()));
+    let scrape =
+        Arc::new(Scrape::new(Arc::clone(&ledger), sweeper.handle(), reader, reload.clone(), web.clone()));
     runtime.block_on(async {
         let ring = ring.into_async()?;
         let (stop, stopped) = watch::channel(false);
@@ -118,7 +136,7 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         // The first walk adopts what is there, so that the first scrape is whole.
         sweeper.handle().sweep().await;
         tokio::select! {
-            served = serve(&line, &run_dir, listener, web, &scrape) => served?,
+            served = serve(&line, &run_dir, listener, web, &scrape, &reload) => served?,
             () = sweeper.ended() => bail!("the sweeper broke down; restart the daemon"),
         }
         // What live connections added until now is still counted; then what ended until now.
@@ -153,6 +171,19 @@ fn start_line(config: &DaemonConfig, kernel: &str, hooks: &[(&str, bool)], addre
     )
 }
 
+/// Reads the files of networks.
+///
+/// # Errors
+/// What is wrong with each file that cannot be used.
+pub(crate) fn open_sources_of(config: &Config) -> Result<Sources, Vec<String>> {
+    Sources::open(&config.networks).map_err(|faults| faults.iter().map(ToString::to_string).collect())
+}
+
+/// The same with one sentence for all that is wrong.
+pub(crate) fn open_sources(config: &Config) -> Result<Sources> {
+    open_sources_of(config).map_err(|faults| anyhow::Error::msg(reload::sentence(&faults)))
+}
+
 /// Says `line`, then answers scrapes and the command line until a signal ends it.
 async fn serve(
     line: &str,
@@ -160,6 +191,7 @@ async fn serve(
     listener: Bound,
     web: Option<Arc<Web>>,
     scrape: &Arc<Scrape>,
+    reload: &reload::Handle,
 ) -> Result<()> {
     let listener = listener.into_listener()?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -180,7 +212,11 @@ async fn serve(
         () = server.serve(Arc::clone(scrape)) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        _ = hang_up.recv() => {}
+        () = async {
+            while hang_up.recv().await.is_some() {
+                reload.reload();
+            }
+        } => {}
     }
     end.send_replace(true);
     if web.is_finished() {
@@ -212,6 +248,8 @@ mod tests {
             log: LevelFilter::INFO,
             kernel_log: false,
             hooks: None,
+            settings: Config::default(),
+            file: None,
         };
         let hooks = [("connection", true), ("synack", false)];
         let line = start_line(&config, "6.1.0-56", &hooks, &Listen::Tcp(([127, 0, 0, 1], 10179).into()));

@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, task::block_in_place};
 
 use super::{
     ledger::{LastSweep, Ledger},
-    reader,
+    reader, reload,
     sweeper::{self, SHARE_OF_A_CPU},
 };
 use crate::{
@@ -32,6 +32,7 @@ pub(super) struct Scrape {
     ledger: Arc<Ledger>,
     sweeper: sweeper::Handle,
     reader: reader::Handle,
+    reload: reload::Handle,
     exposition: Exposition,
     web: Option<Arc<Web>>,
 }
@@ -41,14 +42,18 @@ impl Scrape {
         ledger: Arc<Ledger>,
         sweeper: sweeper::Handle,
         reader: reader::Handle,
+        reload: reload::Handle,
         web: Option<Arc<Web>>,
     ) -> Self {
-        Self { ledger, sweeper, reader, exposition: Exposition::default(), web }
+        Self { ledger, sweeper, reader, reload, exposition: Exposition::default(), web }
     }
 
     fn own(&self) -> SelfStats {
         let context = &self.ledger.context;
+        let (config, sources) = self.reload.stats();
         SelfStats {
+            config: Some(config),
+            sources,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hooks: self.hooks(),
             losses: self.ledger.losses(),
@@ -97,7 +102,7 @@ impl MetricsSource for Scrape {
             }
             self.reader.drain().await;
             // With a thousand groups it takes a tenth of a second, in which other tasks shall go on.
-            block_in_place(|| self.exposition.render(format, &self.ledger.snapshot(), &self.own()))
+            block_in_place(|| self.exposition.render(format, &self.ledger.show(), &self.own()))
         })
     }
 }

@@ -24,13 +24,15 @@ use super::{
     reader,
 };
 use crate::{
-    aggregate::group_of,
     control::End,
     kernel::{probe::Probe, walk::Walk},
 };
 
 /// Sweeps may take one in this many of a CPU's seconds: the period stretches when there are many sockets.
 pub(super) const SHARE_OF_A_CPU: u32 = 100;
+
+/// Time between two looks at which groups need their places.
+const SETTLE_EVERY: Duration = Duration::from_secs(60);
 
 /// Records a piece of a snapshot.
 const PIECE: usize = 64;
@@ -109,6 +111,7 @@ impl Sweeper {
             ending: Arc::clone(&ending),
             records_lost: 0,
             said_period: period,
+            settled: Instant::now(),
         };
         let thread = std::thread::Builder::new()
             .name("sweeper".to_owned())
@@ -155,6 +158,7 @@ struct Work {
     records_lost: u64,
     /// The period that was last told.
     said_period: Duration,
+    settled: Instant,
 }
 
 impl Work {
@@ -204,6 +208,10 @@ impl Work {
             }
         }
         self.recount_if_records_were_lost();
+        if self.settled.elapsed() >= SETTLE_EVERY {
+            self.settled = Instant::now();
+            self.ledger.settle();
+        }
         self.period.max(spent() * SHARE_OF_A_CPU)
     }
 
@@ -222,19 +230,28 @@ impl Work {
         if lost == self.records_lost {
             return;
         }
-        self.records_lost = lost;
         self.runtime.block_on(self.reader.drain());
+        let regroupings = self.ledger.regroupings();
+        let ledger = Arc::clone(&self.ledger);
         let mut counts = std::collections::BTreeMap::new();
         let mut each = |bytes: &[u8]| {
             if let Ok(Record::Flow(record)) = decode(bytes)
                 && record.flags & flag::ACCOUNTED != 0
             {
-                *counts.entry(group_of(&record)).or_insert(0) += 1;
+                *counts.entry(ledger.live_group(&record)).or_insert(0) += 1;
             }
         };
         match self.probe.snapshot(&mut each) {
-            Ok(_) => self.ledger.recounted(&counts.into_iter().collect::<Vec<_>>()),
-            Err(error) => warn!("connections could not be counted anew: {error:#}"),
+            Ok(_) => {
+                // If it came to nothing the next sweep does it.
+                if self.ledger.recounted(&counts.into_iter().collect::<Vec<_>>(), regroupings) {
+                    self.records_lost = lost;
+                }
+            }
+            Err(error) => {
+                self.records_lost = lost;
+                warn!("connections could not be counted anew: {error:#}");
+            }
         }
     }
 
@@ -255,8 +272,11 @@ impl Work {
             }
         };
         let mut piece = Vec::new();
+        let cut = self.ledger.cut();
         let walk = self.probe.snapshot(&mut |record| {
+            let begin = piece.len();
             piece.extend_from_slice(record);
+            cut.apply(&mut piece[begin..]);
             if piece.len() >= PIECE * size_of::<FlowRecord>() {
                 send(Ok(std::mem::take(&mut piece).into()));
             }

@@ -20,7 +20,7 @@ use super::{
     stats::SelfStats,
 };
 use crate::aggregate::{
-    DURATION_EXPONENTS, DurationHistogram, GROUP_LABELS, Group, RttHistogram, Series, Snapshot,
+    DURATION_EXPONENTS, DurationHistogram, Group, LabelSet, RttHistogram, Series, Snapshot,
 };
 
 /// Content type of the text.
@@ -168,7 +168,11 @@ fn metrics(family: &Family, snapshot: &Snapshot, own: &SelfStats) -> Vec<Metric>
 }
 
 fn by_group(snapshot: &Snapshot, metrics: impl Fn(&Series, Vec<LabelPair>) -> Vec<Metric>) -> Vec<Metric> {
-    snapshot.groups.iter().flat_map(|(group, series)| metrics(series, group_labels(group))).collect()
+    snapshot
+        .groups
+        .iter()
+        .flat_map(|(group, series)| metrics(series, group_labels(&snapshot.labels, group)))
+        .collect()
 }
 
 fn by_label(family: &Family, group: &[LabelPair], values: Vec<(&str, u64)>, divisor: f64) -> Vec<Metric> {
@@ -242,8 +246,8 @@ fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
     out
 }
 
-fn group_labels(group: &Group) -> Vec<LabelPair> {
-    GROUP_LABELS.iter().zip(group.label_values()).map(|(name, value)| label(name, value)).collect()
+fn group_labels(labels: &LabelSet, group: &Group) -> Vec<LabelPair> {
+    labels.of(group).map(|(name, value)| label(name, &value)).collect()
 }
 
 fn label(name: &str, value: &str) -> LabelPair {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use probe_common::{
     fields::Field,
     histogram::{BUCKETS, UPPER_BOUNDS_US, upper_bound_seconds},
@@ -24,7 +25,7 @@ use crate::{
         Aggregator,
         testing::{opening_with_losses, record, synack, with_samples},
     },
-    export::stats::{HookStats, SweepStats},
+    export::stats::{ConfigStats, HookStats, SourceStats, SweepStats},
 };
 
 /// Written anew by `FLOWPROBE_BLESS=1 cargo test -p probe-user golden`; read the difference before you keep it.
@@ -74,6 +75,17 @@ fn own() -> SelfStats {
         jiffies_per_second: Some(250),
         web_config: Some(true),
         absent_fields: Vec::new(),
+        config: Some(ConfigStats {
+            is_last_good: true,
+            last_good: Timestamp::from_millisecond(1_700_000_000_250).unwrap(),
+        }),
+        sources: vec![SourceStats {
+            source: "bgp",
+            path: "/var/lib/flowprobe/rib.gz".to_owned(),
+            date: Timestamp::from_second(1_690_000_000).ok(),
+            prefixes: 1_220_000,
+            is_good: false,
+        }],
     }
 }
 
@@ -129,6 +141,8 @@ fn what_is_not_known_is_absent() {
         [
             "flowprobe_accounting_discrepancies_total",
             "flowprobe_build_info",
+            "flowprobe_groups",
+            "flowprobe_groups_left_total",
             "flowprobe_label_overflow_total",
         ]
     );

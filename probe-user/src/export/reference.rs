@@ -21,7 +21,8 @@ its protobuf format to a scraper that asks for it.
   at a scrape when the last sweep is older than 1 s; what remains is added when the connection ends.
 * A family or series whose value is not known is absent; it is never 0 instead. A group of connections is shown from its
   first connection on.
-* No label holds an address, a port or another value that a peer can choose.
+* No label holds a port, or an address unless a prefix length of the configuration makes it whole. A label that a peer can
+  choose, by the network that it comes from, has a bounded number of values.
 ";
 
 const NATIVE: &str = "
@@ -36,7 +37,7 @@ these samples only the bound is known, so a quantile among them is `+Inf`, where
 pub fn markdown() -> String {
     let mut out = INTRODUCTION.to_owned();
     out.push_str("\n## Connections\n\n");
-    out.push_str("Each of these has the labels `role` (`client`: this host connected, `server`: the peer did, `unknown`: the connection is older than the probe)\nand `family` (`ipv4`, `ipv6`; an IPv4 peer of an IPv6 socket is `ipv4`).\n");
+    out.push_str("Each of these has the labels `role` (`client`: this host connected, `server`: the peer did, `unknown`: the connection is older than the probe)\nand `family` (`ipv4`, `ipv6`; an IPv4 peer of an IPv6 socket is `ipv4`), and what the [configuration](configuration.md) adds:\n`service`, `prefix`, `bgp_prefix`, `asn`, `country`, `list`. Their values `other` and `former` stand for groups that have no place\nof their own, and for the past of those that gave it up: sums over all are exact, and rates leave `former` out.\n");
     families(&mut out, TCP);
     buckets(&mut out);
     out.push_str("\n## flowprobe itself\n");

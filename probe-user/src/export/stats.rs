@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use probe_common::fields::Field;
 
 /// One hook of the kernel side.
@@ -30,6 +31,30 @@ pub struct SweepStats {
     pub sockets: u64,
 }
 
+/// How reloads of the configuration went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigStats {
+    /// The last one succeeded; the start counts as one.
+    pub is_last_good: bool,
+    /// When one last succeeded.
+    pub last_good: Timestamp,
+}
+
+/// A file of networks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceStats {
+    /// What it is: `list`, `mmdb` or `bgp`.
+    pub source: &'static str,
+    /// Where it is.
+    pub path: String,
+    /// Date of the data in use.
+    pub date: Option<Timestamp>,
+    /// Prefixes in use.
+    pub prefixes: u64,
+    /// The file as it is now is in use.
+    pub is_good: bool,
+}
+
 /// The daemon's own numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SelfStats {
@@ -50,4 +75,8 @@ pub struct SelfStats {
     pub web_config: Option<bool>,
     /// Optional kernel fields that this kernel does not have; their counters in records are 0 and mean nothing.
     pub absent_fields: Vec<Field>,
+    /// The configuration; `None` where there is nothing to reload.
+    pub config: Option<ConfigStats>,
+    /// The files of networks.
+    pub sources: Vec<SourceStats>,
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub mod close;
+pub mod cut;
 pub mod field;
 pub mod filter;
 pub mod from_record;

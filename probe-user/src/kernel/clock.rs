@@ -12,16 +12,22 @@ pub fn monotonic() -> SignedDuration {
     SignedDuration::new(now.tv_sec, i32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
+/// CLOCK_REALTIME, for what people and Prometheus are told of the daemon itself.
+#[must_use]
+pub fn wall() -> Timestamp {
+    let now = clock_gettime(ClockId::Realtime);
+    Timestamp::new(now.tv_sec, i32::try_from(now.tv_nsec).unwrap_or(0)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 /// Wall time less monotonic time, ns, as of now: after a step of the wall clock, times are shown by the new one.
 /// The tightest of three readings, for this thread may be held up between the two clocks.
 #[must_use]
 pub fn wall_offset_ns() -> i64 {
     let reading = |_| {
         let before = monotonic();
-        let now = clock_gettime(ClockId::Realtime);
+        let now = wall();
         let took = monotonic() - before;
-        let wall = Timestamp::new(now.tv_sec, i32::try_from(now.tv_nsec).unwrap_or(0));
-        (took, wall_offset(wall.unwrap_or(Timestamp::UNIX_EPOCH), before + took / 2))
+        (took, wall_offset(now, before + took / 2))
     };
     (0..3).map(reading).min_by_key(|(took, _)| *took).map_or(0, |(_, offset)| offset)
 }

@@ -134,7 +134,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
         Err(format!("the name has {} bytes: {LONGEST_NAME} are the most", name.len()))
     } else if name.chars().any(char::is_control) {
         Err("the name holds a control character: take it out".to_owned())
-    } else if ["other", "unknown", "unlisted"].contains(&name) {
+    } else if ["other", "former", "unknown", "unlisted"].contains(&name) {
         Err(format!("`{name}` is what groups without a name are called: choose another name"))
     } else {
         Ok(())
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn names_that_groups_use_are_refused() {
         assert_eq!(check_name("cdn \"1\""), Ok(()));
-        for name in ["", "other", "unlisted", "a\nb", &"x".repeat(101)] {
+        for name in ["", "other", "former", "unlisted", "a\nb", &"x".repeat(101)] {
             assert!(check_name(name).is_err(), "{name}");
         }
     }

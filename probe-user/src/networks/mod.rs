@@ -120,6 +120,23 @@ impl Networks {
         labels
     }
 
+    /// Whether both give the same answers because they have the same settings and tables.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+            match (one, other) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            }
+        }
+        self.settings == other.settings
+            && self.lists.len() == other.lists.len()
+            && self.lists.iter().zip(&other.lists).all(|(one, other)| Arc::ptr_eq(one, other))
+            && same(self.asn.as_ref(), other.asn.as_ref())
+            && same(self.country.as_ref(), other.country.as_ref())
+            && same(self.bgp.as_ref(), other.bgp.as_ref())
+    }
+
     /// The labels that groups carry, in the order of the configuration.
     #[must_use]
     pub fn labels(&self) -> &[Label] {

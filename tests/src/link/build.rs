@@ -39,9 +39,17 @@ pub struct Builder {
     queue_packets: usize,
     gso: Gso,
     mtu: i32,
+    addresses: Addresses,
 }
 
 impl Builder {
+    /// Which addresses the ends have: links of different numbers (0, 1, 2) are different networks.
+    #[must_use]
+    pub fn network(mut self, number: usize) -> Self {
+        self.addresses = ADDRESSES[number % ADDRESSES.len()];
+        self
+    }
+
     /// One-way delay of both directions.
     #[must_use]
     pub fn delay(mut self, one_way: Duration) -> Self {
@@ -92,7 +100,7 @@ impl Builder {
     pub fn build(self) -> Result<Link> {
         let ends = [Namespace::new()?, Namespace::new()?];
         let mut tuns = Vec::new();
-        for (end, addresses) in ends.iter().zip(ADDRESSES) {
+        for (end, addresses) in ends.iter().zip(self.addresses) {
             tuns.push(end.run(|| make_device(self, addresses))?.context("cannot make one end of the link")?);
         }
         let tuns: [OwnedFd; 2] = tuns.try_into().ok().context("a link has two ends")?;
@@ -116,15 +124,28 @@ impl Builder {
         let engine = Engine::new(Arc::clone(&shared), tuns, self.gso == Gso::On);
         let thread = thread::Builder::new().name("link".into()).spawn(|| engine.run())?;
         let [client, server] = ends;
-        Ok(Link { client, server, shared, tuns: spare, thread: Some(thread) })
+        Ok(Link { client, server, shared, addresses: self.addresses, tuns: spare, thread: Some(thread) })
     }
 }
 
-/// Documentation prefixes (RFC 5737, RFC 3849): client's, then server's.
-const ADDRESSES: [[IpAddr; 2]; 2] = [
-    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))],
-    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2))],
-];
+/// An IPv4 and an IPv6 address of the client's end, then of the server's.
+type Addresses = [[IpAddr; 2]; 2];
+
+/// Documentation prefixes (RFC 5737, RFC 3849), by the number of the network.
+const ADDRESSES: [Addresses; 3] = [ends([192, 0, 2], 0), ends([198, 51, 100], 1), ends([203, 0, 113], 2)];
+
+const fn ends([a, b, c]: [u8; 3], site: u16) -> Addresses {
+    [
+        [
+            IpAddr::V4(Ipv4Addr::new(a, b, c, 1)),
+            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, site, 0, 0, 0, 0, 1)),
+        ],
+        [
+            IpAddr::V4(Ipv4Addr::new(a, b, c, 2)),
+            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, site, 0, 0, 0, 0, 2)),
+        ],
+    ]
+}
 
 fn make_device(builder: Builder, addresses: [IpAddr; 2]) -> Result<OwnedFd> {
     let tun = device::open_tun(DEVICE, builder.mtu, builder.gso == Gso::On)?;
@@ -140,11 +161,12 @@ fn make_device(builder: Builder, addresses: [IpAddr; 2]) -> Result<OwnedFd> {
 
 /// Two namespaces and the line between them. Dropping it ends the line; the namespaces go with their last socket.
 pub struct Link {
-    /// The client's namespace: 192.0.2.1 and `2001:db8::1`.
+    /// The client's namespace: 192.0.2.1 and `2001:db8::1`, unless the network has another number.
     pub client: Namespace,
     /// The server's namespace: 192.0.2.2 and `2001:db8::2`.
     pub server: Namespace,
     shared: Arc<Shared>,
+    addresses: Addresses,
     tuns: [OwnedFd; 2],
     thread: Option<JoinHandle<()>>,
 }
@@ -170,19 +192,20 @@ impl Link {
             queue_packets: 0,
             gso: Gso::Off,
             mtu: 1500,
+            addresses: ADDRESSES[0],
         }
     }
 
     /// The server's IPv4 address with this port.
     #[must_use]
     pub fn server_v4(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(ADDRESSES[1][0], port)
+        SocketAddr::new(self.addresses[1][0], port)
     }
 
     /// The server's IPv6 address with this port.
     #[must_use]
     pub fn server_v6(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(ADDRESSES[1][1], port)
+        SocketAddr::new(self.addresses[1][1], port)
     }
 
     /// Add a rule; rules are tried in the order they were added.
@@ -225,12 +248,12 @@ impl Link {
     /// # Errors
     /// When the kernel refuses.
     pub fn set_up(&self, sender: Direction, up: bool) -> Result<()> {
-        let index = sender.index();
+        let address = self.addresses[sender.index()][1];
         self.end(sender).run(|| -> Result<()> {
             device::set_up(DEVICE, up)?;
             if up {
                 // The kernel forgets IPv6 addresses of a device that goes down.
-                device::add_address(DEVICE, ADDRESSES[index][1])?;
+                device::add_address(DEVICE, address)?;
             }
             Ok(())
         })?

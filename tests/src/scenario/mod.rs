@@ -4,6 +4,7 @@
 //! anyone else never disturb it. The tests of this machine and the program in the VMs call the same functions.
 
 mod check;
+mod configured;
 mod daemon;
 mod download;
 mod in_vm;
@@ -35,6 +36,7 @@ pub mod takeover;
 pub mod underway;
 
 pub use check::{Causes, causes, expect, expect_received, is_min_rtt, local_port, median_bound};
+pub use configured::Configured;
 pub use daemon::{Daemon, command, flows};
 pub use download::{Download, Run};
 pub use in_vm::run_in_vm;

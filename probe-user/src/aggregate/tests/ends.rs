@@ -9,7 +9,7 @@ fn each_stall_has_one_cause() {
     let mut more = record(INCREMENT, CLIENT, ESTABLISHED);
     (more.counters.stalls_other, more.counters.stall_other_us, more.counters.stall_rto_us) =
         (1, 250_000, 5_000);
-    let series = only(&sums(&[opening_with_losses(), more]), CLIENT4);
+    let series = only(&sums(&[opening_with_losses(), more]), &CLIENT4);
     assert_eq!(StallCause::ALL.map(|cause| series.stalls(cause)), [1, 2, 1]);
     assert_eq!(StallCause::ALL.map(|cause| series.stall_us(cause)), [417_000, 1_300_000, 250_000]);
     assert_eq!(series.undone_episodes, 1);
@@ -26,7 +26,10 @@ fn a_normal_close_leaves_nothing_and_is_no_failure() {
         ] {
             let mut end = record(CLOSED, role, ESTABLISHED | fin);
             (end.state, end.counters.bytes_sent) = (last, 1 << 20);
-            let series = only(&sums(&[end]), Group { family: Some(Family::Ipv4), ..group_of(&end) });
+            let series = only(
+                &sums(&[end]),
+                &Group { family: Some(Family::Ipv4), ..Grouping::default().group_of(&end) },
+            );
             assert_eq!((series.closed.get(reason), series.closed.total()), (1, 1));
             assert_eq!(series.closed_incomplete, Reasons::default());
             assert_eq!(series.closed_unsent_bytes, Reasons::default());
@@ -56,7 +59,7 @@ fn what_the_peer_never_got_is_counted_by_reason() {
             // Seen at its destruction only: its sequence numbers tell nothing.
             end(state::CLOSE, FROM_DESTROY, libc::ECONNRESET, 77_777, 88),
         ]),
-        SERVER4,
+        &SERVER4,
     );
     let of = |counts: &Reasons| {
         [CloseReason::ResetReceived, CloseReason::Timeout].map(|reason| counts.get(reason))

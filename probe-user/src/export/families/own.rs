@@ -1,7 +1,9 @@
 //! What flowprobe says of itself: whether the numbers above it can be trusted, and what they cost.
 
+use jiff::Timestamp;
+
 use super::{Family, Read, Sample};
-use crate::export::stats::{HookStats, SelfStats};
+use crate::export::stats::{HookStats, SelfStats, SourceStats};
 
 /// Families of the daemon.
 pub const OWN: &[Family] = &[
@@ -23,7 +25,7 @@ pub const OWN: &[Family] = &[
         source: "the load of each program",
         meaning: "0: `flowprobe check` says why, and what is lost without it.",
         field: None,
-        read: Read::OwnGauge(|_, own| each_hook(own, |hook| Some(f64::from(u8::from(hook.up))))),
+        read: Read::OwnGauge(|_, own| each_hook(own, |hook| Some(truth(hook.up)))),
     },
     Family {
         name: "flowprobe_hook_missed_total",
@@ -147,7 +149,94 @@ pub const OWN: &[Family] = &[
         field: None,
         read: Read::OwnCounter(|snapshot, _| vec![(Vec::new(), snapshot.label_overflow as f64)]),
     },
+    Family {
+        name: "flowprobe_groups",
+        labels: &[],
+        unit: "groups",
+        help: "Groups with a place of their own.",
+        source: "counted at the scrape",
+        meaning: "At most `groups.max` of the configuration where groups have labels of networks. What has no place is in groups whose values are `other` and `former`.",
+        field: None,
+        read: Read::OwnGauge(|snapshot, _| vec![(Vec::new(), snapshot.held as f64)]),
+    },
+    Family {
+        name: "flowprobe_groups_left_total",
+        labels: &[],
+        unit: "groups",
+        help: "Places that groups gave up because they were idle, or for heavier ones.",
+        source: "counted when places are given, once a minute",
+        meaning: "Their sums are in the group whose values are `former` from then on, which jumps by them: leave it out of rates, with `prefix!=\"former\"` for example.",
+        field: None,
+        read: Read::OwnCounter(|snapshot, _| vec![(Vec::new(), snapshot.left as f64)]),
+    },
+    Family {
+        name: "flowprobe_config_last_reload_successful",
+        labels: &[],
+        unit: "1 or 0",
+        help: "Whether the last attempt to read the configuration succeeded.",
+        source: "the start, and each SIGHUP",
+        meaning: "0: the configuration from before is in use, and the log says what is wrong with the file.",
+        field: None,
+        read: Read::OwnGauge(|_, own| {
+            own.config.iter().map(|config| (Vec::new(), truth(config.is_last_good))).collect()
+        }),
+    },
+    Family {
+        name: "flowprobe_config_last_reload_success_timestamp_seconds",
+        labels: &[],
+        unit: "seconds since 1970",
+        help: "When the configuration in use was read.",
+        source: "CLOCK_REALTIME",
+        meaning: "The start of the daemon, or a later SIGHUP.",
+        field: None,
+        read: Read::OwnGauge(|_, own| {
+            own.config.iter().map(|config| (Vec::new(), seconds(config.last_good))).collect()
+        }),
+    },
+    Family {
+        name: "flowprobe_network_source_timestamp_seconds",
+        labels: &["source", "path"],
+        unit: "seconds since 1970",
+        help: "Date of the data in use of a file of networks.",
+        source: "the file's own date (MMDB, MRT), else its modification time",
+        meaning: "`source` is `list`, `mmdb` or `bgp`. Absent without such a file.",
+        field: None,
+        read: Read::OwnGauge(|_, own| each_source(own, |source| source.date.map(seconds))),
+    },
+    Family {
+        name: "flowprobe_network_source_last_reload_successful",
+        labels: &["source", "path"],
+        unit: "1 or 0",
+        help: "Whether a file of networks is in use as it is now.",
+        source: "a look at the file every 5 s",
+        meaning: "0: it changed and cannot be used; what was read before is in use, and the log says what is wrong.",
+        field: None,
+        read: Read::OwnGauge(|_, own| each_source(own, |source| Some(truth(source.is_good)))),
+    },
+    Family {
+        name: "flowprobe_network_source_prefixes",
+        labels: &["source", "path"],
+        unit: "prefixes",
+        help: "Prefixes in use of a file of networks.",
+        source: "counted as the file is read",
+        meaning: "A sudden change is worth a look at the file: `flowprobe networks stats FILE`.",
+        field: None,
+        read: Read::OwnGauge(|_, own| each_source(own, |source| Some(source.prefixes as f64))),
+    },
 ];
+
+fn truth(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
+}
+
+fn seconds(time: Timestamp) -> f64 {
+    time.as_duration().as_secs_f64()
+}
+
+fn each_source(own: &SelfStats, value: impl Fn(&SourceStats) -> Option<f64>) -> Vec<Sample> {
+    let labels = |source: &SourceStats| vec![source.source.to_owned(), source.path.clone()];
+    own.sources.iter().filter_map(|source| Some((labels(source), value(source)?))).collect()
+}
 
 fn each_hook(own: &SelfStats, value: impl Fn(&HookStats) -> Option<f64>) -> Vec<Sample> {
     own.hooks.iter().filter_map(|hook| Some((vec![hook.name.clone()], value(hook)?))).collect()

@@ -3,11 +3,11 @@
 //! Both formats may hold several streams one after the other (pigz, pbzip2, `cat a.gz b.gz`); all are read.
 
 use std::{
-    io::{self, BufRead, Read},
+    io::{BufRead, Read},
     path::Path,
 };
 
-use bzip2_rs::decoder::{Decoder, ReadState, WriteState};
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 
 use super::buffered;
@@ -22,15 +22,13 @@ pub(super) fn reader(path: &Path, from: impl Read + 'static) -> Result<Box<dyn B
     Ok(if start.starts_with(&GZIP) {
         Box::new(buffered(MultiGzDecoder::new(from)))
     } else if is_bzip2_head(start) {
-        Box::new(buffered(Bzip2::new(from)))
+        Box::new(buffered(MultiBzDecoder::new(from)))
     } else {
         Box::new(from)
     })
 }
 
-/// Bytes of `BZh`, a level, and the mark of a block or of the end.
-const HEAD: usize = 10;
-
+/// `BZh`, a level, and the mark of a block or of the end.
 fn is_bzip2_head(bytes: &[u8]) -> bool {
     const BLOCK: [u8; 6] = [0x31, 0x41, 0x59, 0x26, 0x53, 0x59];
     const END: [u8; 6] = [0x17, 0x72, 0x45, 0x38, 0x50, 0x90];
@@ -39,96 +37,9 @@ fn is_bzip2_head(bytes: &[u8]) -> bool {
     })
 }
 
-/// All streams of a bzip2 file; the decoder itself knows one.
-struct Bzip2<R> {
-    from: R,
-    decoder: Decoder,
-    /// Read and not yet given to the decoder.
-    held: Vec<u8>,
-    /// How many of these belong to the present stream for certain.
-    ready: usize,
-    /// Whether the decoder has had any of the present stream.
-    begun: bool,
-    /// How often the decoder asked for more than there is, since it last gave something.
-    wanting: u8,
-}
-
-impl<R: BufRead> Bzip2<R> {
-    fn new(from: R) -> Self {
-        Self { from, decoder: Decoder::new(), held: Vec::new(), ready: 0, begun: false, wanting: 0 }
-    }
-
-    /// Finds bytes of the present stream: up to the head of the next, which is 80 bits that chance does not write.
-    fn find_ready(&mut self) -> io::Result<usize> {
-        while self.ready == 0 {
-            let more = self.from.fill_buf()?;
-            let (read, is_end) = (more.len(), more.is_empty());
-            self.held.extend_from_slice(more);
-            self.from.consume(read);
-            let first = usize::from(!self.begun);
-            let next = (first..self.held.len()).find(|at| is_bzip2_head(&self.held[*at..]));
-            self.ready = match next {
-                Some(at) => at,
-                None if is_end => self.held.len(),
-                // The last bytes may be the beginning of a head.
-                None => self.held.len().saturating_sub(HEAD - 1),
-            };
-            if next.is_some() || is_end {
-                break;
-            }
-        }
-        Ok(self.ready)
-    }
-
-    fn take(&mut self, count: usize) {
-        self.held.drain(..count);
-        self.ready -= count;
-        self.begun |= count > 0;
-    }
-
-    /// Goes to the next stream, if there is one; what stands between is ignored, as bzip2 does.
-    fn is_next(&mut self) -> io::Result<bool> {
-        loop {
-            match self.find_ready()? {
-                0 => break,
-                count => self.take(count),
-            }
-        }
-        (self.decoder, self.begun, self.wanting) = (Decoder::new(), false, 0);
-        Ok(!self.held.is_empty())
-    }
-}
-
-impl<R: BufRead> Read for Bzip2<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.decoder.read(buffer)? {
-                ReadState::Read(count) => {
-                    self.wanting = 0;
-                    return Ok(count);
-                }
-                ReadState::Eof if self.is_next()? => {}
-                ReadState::Eof => return Ok(0),
-                ReadState::NeedsWrite(space) => {
-                    let count = self.find_ready()?.min(space);
-                    // The decoder is told the end with nothing: once for the last block, and once more.
-                    self.wanting = if count == 0 { self.wanting + 1 } else { 0 };
-                    if self.wanting > 3 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                    match self.decoder.write(&self.held[..count])? {
-                        WriteState::Written(count) => self.take(count.min(self.ready)),
-                        WriteState::NeedsRead => {}
-                    }
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{BufReader, Write as _};
+    use std::io::{self, BufReader, Write as _};
 
     use flate2::{Compression, write::GzEncoder};
 
@@ -177,7 +88,9 @@ mod tests {
         assert_eq!(uncompressed(two_streams()).unwrap(), text(0..30));
         for step in [1, 2, 7, 10, 11, 64] {
             let mut out = Vec::new();
-            Bzip2::new(BufReader::with_capacity(step, &two_streams()[..])).read_to_end(&mut out).unwrap();
+            MultiBzDecoder::new(BufReader::with_capacity(step, &two_streams()[..]))
+                .read_to_end(&mut out)
+                .unwrap();
             assert_eq!(out, text(0..30), "{step}");
         }
     }
