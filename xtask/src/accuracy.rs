@@ -21,7 +21,6 @@ use crate::{
     test, workspace,
 };
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAM: &str = "accuracy";
 /// How a line of measurement begins; the rest of a guest's console is for people.
 const LINE_BEGINS: &str = "{\"axis\":";
@@ -70,7 +69,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     test::require_root("accuracy")?;
     setup::prepare(Purpose::Build)?;
     build::release()?;
-    build_program()?;
+    build::compile_portable(&[("tests", PROGRAM)])?;
     workspace::make_dir(&folder())?;
     let mut exceeded = Vec::new();
     for &place in arguments.kernel.places() {
@@ -151,18 +150,8 @@ fn document() -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Builds the program as the guests' programs are built.
-fn build_program() -> Result<()> {
-    let mut build = workspace::cargo("build");
-    build
-        .args(["--release", "--target", TARGET, "--package", "tests", "--bin", PROGRAM])
-        .env("CARGO_TARGET_DIR", workspace::target().join("static"))
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-    step::shown(&mut build)
-}
-
 fn program() -> PathBuf {
-    workspace::target().join("static").join(TARGET).join("release").join(PROGRAM)
+    workspace::portable_programs().join(PROGRAM)
 }
 
 fn folder() -> PathBuf {

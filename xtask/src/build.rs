@@ -39,23 +39,23 @@ pub(crate) fn release() -> Result<()> {
 /// The program that runs the scenarios in a VM, of the crate `tests`.
 pub(crate) const SCENARIOS: &str = "vm_scenarios";
 
-/// Compiles the release programs that the tests run, here and in the VMs: linked statically, they need no file of the guest.
+/// Compiles what the tests run, here and in the VMs.
 pub(crate) fn portable() -> Result<()> {
+    compile_portable(&[("probe-user", "flowprobe"), ("tests", SCENARIOS)])
+}
+
+/// Compiles programs, given with their packages, so that they need no file of a guest: static glibc, in a target directory of
+/// their own.
+pub(crate) fn compile_portable(programs: &[(&str, &str)]) -> Result<()> {
     let mut build = workspace::cargo("build");
     build
-        .args([
-            "--release",
-            "--target",
-            workspace::PORTABLE_TARGET,
-            "--package",
-            "probe-user",
-            "--bin",
-            "flowprobe",
-        ])
-        .args(["--package", "tests", "--bin", SCENARIOS])
+        .args(["--profile", workspace::PORTABLE_PROFILE, "--target", workspace::PORTABLE_TARGET])
         .env("CARGO_TARGET_DIR", workspace::portable_dir())
         // With --target these go to the programs alone, not to build scripts and procedural macros.
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    for (package, program) in programs {
+        build.args(["--package", package, "--bin", program]);
+    }
     step::shown(&mut build)
 }
 

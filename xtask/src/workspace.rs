@@ -40,6 +40,9 @@ pub(crate) fn flowprobe() -> PathBuf {
 /// rustc's name of the machine that the programs of [`crate::build::portable`] are for; the VMs' too.
 pub(crate) const PORTABLE_TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// Their profile in Cargo.toml.
+pub(crate) const PORTABLE_PROFILE: &str = "tested";
+
 /// Their target directory: other flags, beside which cargo would build everything anew.
 pub(crate) fn portable_dir() -> PathBuf {
     target().join("static")
@@ -47,7 +50,7 @@ pub(crate) fn portable_dir() -> PathBuf {
 
 /// Where they stand.
 pub(crate) fn portable_programs() -> PathBuf {
-    portable_dir().join(PORTABLE_TARGET).join("release")
+    portable_dir().join(PORTABLE_TARGET).join(PORTABLE_PROFILE)
 }
 
 /// `flowprobe` as the tests run it.
