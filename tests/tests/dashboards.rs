@@ -16,6 +16,17 @@ use tests::traffic::{Behaviour, Options, Server, connect, receive_all};
 
 const BYTES: usize = 100_000;
 
+/// The expressions hold with and without labels of networks; here they have some.
+const CONFIGURATION: &str = "\
+[networks]
+labels = [\"prefix\", \"list\"]
+lists = [\"networks.txt\"]
+
+[[service]]
+name = \"web\"
+ports = [8080]
+";
+
 /// What stands for Grafana's variables: everything, and times that hold a few scrapes.
 const VARIABLES: [(&str, &str); 8] = [
     ("$__rate_interval", "1m"),
@@ -162,8 +173,11 @@ fn every_expression_has_data() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let web = folder.path().join("web.yml");
     fs::write(&web, "# everybody is let in\n")?;
+    let configuration = folder.path().join("flowprobe.toml");
+    fs::write(&configuration, CONFIGURATION)?;
+    fs::write(folder.path().join("networks.txt"), "192.0.2.0/24 tests\n")?;
     let daemon = Daemon::start_with(|command| {
-        command.arg("--web.config.file").arg(&web);
+        command.arg("--web.config.file").arg(&web).arg("--config").arg(&configuration);
     })?;
     let rules: Vec<String> = files("rules", "yml")?
         .iter()

@@ -2,6 +2,8 @@
 //!
 //! The eBPF side is compiled by probe-user's build script, so after a set-up plain `cargo build` does the same.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::{
@@ -47,16 +49,22 @@ pub(crate) fn portable() -> Result<()> {
 /// Compiles programs, given with their packages, so that they need no file of a guest: static glibc, in a target directory of
 /// their own.
 pub(crate) fn compile_portable(programs: &[(&str, &str)]) -> Result<()> {
-    let mut build = workspace::cargo("build");
-    build
-        .args(["--profile", workspace::PORTABLE_PROFILE, "--target", workspace::PORTABLE_TARGET])
-        .env("CARGO_TARGET_DIR", workspace::portable_dir())
-        // With --target these go to the programs alone, not to build scripts and procedural macros.
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    let mut build = portable_cargo("build");
     for (package, program) in programs {
         build.args(["--package", package, "--bin", program]);
     }
     step::shown(&mut build)
+}
+
+/// `cargo VERB` for what the tests are and run; one profile and one directory, so that every crate is built once.
+pub(crate) fn portable_cargo(verb: &str) -> Command {
+    let mut cargo = workspace::cargo(verb);
+    cargo
+        .args(["--profile", workspace::PORTABLE_PROFILE, "--target", workspace::PORTABLE_TARGET])
+        .env("CARGO_TARGET_DIR", workspace::portable_dir())
+        // With --target these go to the programs alone, not to build scripts and procedural macros.
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    cargo
 }
 
 fn compile(profile: &[&str]) -> Result<()> {

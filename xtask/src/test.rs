@@ -58,12 +58,12 @@ pub(crate) fn stages_of_tests(stages: &mut Stages, quick: bool, filter: Option<&
         return;
     }
     stages.tests("unit tests", |counts| {
-        let mut tests = workspace::cargo("test");
+        let mut tests = build::portable_cargo("test");
         tests.args(["--workspace", "--exclude", "tests", "--exclude", "probe-ebpf", "--no-fail-fast"]);
         cargo_test(&mut tests, filter, &[], counts)
     });
     stages.tests("namespaces, running kernel", |counts| {
-        let mut tests = workspace::cargo("test");
+        let mut tests = build::portable_cargo("test");
         tests.args(["--package", "tests", "--no-fail-fast"]);
         // Each changes what the whole machine sees (hooks, sysctls): one at a time.
         cargo_test(&mut tests, filter, &["--test-threads=1"], counts)

@@ -32,7 +32,7 @@ impl SeriesCost {
             ..Snapshot::default()
         };
         let own = SelfStats { jiffies_per_second: Some(250), ..SelfStats::default() };
-        let text = prometheus::encode(&prometheus::families(&snapshot, &own)).unwrap_or_default();
+        let text = prometheus::text(&snapshot, &own).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let mut cost = Self { families: 0, classic: 0, native: 0 };
         for family in families::all().filter(|family| family.is_by_group()) {
@@ -61,7 +61,7 @@ mod tests {
         let groups = BTreeMap::from([(group, Arc::new(Series::default()))]);
         let own = SelfStats { jiffies_per_second: Some(250), ..SelfStats::default() };
         let snapshot = Snapshot { groups, ..Snapshot::default() };
-        let text = prometheus::encode(&prometheus::families(&snapshot, &own)).unwrap();
+        let text = prometheus::text(&snapshot, &own).unwrap();
         let text = String::from_utf8(text.to_vec()).unwrap();
         let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains("role=")).count();
         let cost = SeriesCost::measured();

@@ -8,6 +8,7 @@ pub mod prometheus;
 pub mod protobuf;
 pub mod reference;
 pub mod stats;
+mod text;
 pub mod web;
 
 #[cfg(test)]

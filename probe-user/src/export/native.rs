@@ -7,7 +7,8 @@
 
 use probe_common::histogram::{BUCKETS, LOWEST_INDEX, SCHEMA, upper_bound_seconds};
 
-use crate::aggregate::{DURATION_EXPONENTS, DurationHistogram, RttHistogram};
+use super::families::Read;
+use crate::aggregate::{DURATION_EXPONENTS, DurationHistogram, RttHistogram, Series};
 
 /// Empty buckets that are sent between two others rather than begin a new span, which takes more bytes.
 const GAP: usize = 2;
@@ -28,6 +29,15 @@ pub struct Native {
     pub spans: Vec<(i32, u32)>,
     /// Counts of the buckets in all spans, each less the one before it.
     pub deltas: Vec<i64>,
+}
+
+/// A group's histogram in a family; `None` if it has none.
+pub(super) fn of(read: Read, series: &Series) -> Option<Native> {
+    match read {
+        Read::Rtt(histogram) => Some(rtt(histogram(series))),
+        Read::Duration(histogram) => Some(duration(histogram(series))),
+        _ => None,
+    }
 }
 
 /// Round trips.

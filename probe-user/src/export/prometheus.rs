@@ -4,6 +4,8 @@
 //! written. A group is about 17 kB of text or 6 kB of protobuf, in 140 µs or 90 µs
 //! (docs/decisions/exposition.md).
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use prometheus::{
     Encoder as _, TextEncoder,
@@ -14,10 +16,10 @@ use prometheus::{
 
 use super::{
     families::{self, Family, Kind, Read},
-    native::{self, Native},
     negotiation::Format,
     protobuf,
     stats::SelfStats,
+    text::Groups,
 };
 use crate::aggregate::{
     DURATION_EXPONENTS, DurationHistogram, Group, LabelSet, RttHistogram, Series, Snapshot,
@@ -52,12 +54,26 @@ impl Exposition {
     /// # Errors
     /// The families cannot be written; one sentence.
     pub fn render(&self, format: Format, snapshot: &Snapshot, own: &SelfStats) -> Result<Bytes, String> {
-        let mut out = Vec::new();
-        for (family, read) in each_family(snapshot, own) {
-            append(format, &family, || natives(read, snapshot), &mut out)?;
-        }
+        let mut out = match format {
+            Format::Text => text_of(snapshot, own)?,
+            Format::Protobuf => {
+                let mut out = Vec::new();
+                let groups = protobuf::Groups::of(snapshot);
+                for family in shown_families(own) {
+                    if family.is_by_group() {
+                        groups.append(family, hz(own), &mut out)?;
+                    } else if let Some(message) = message(family, snapshot, own) {
+                        protobuf::append(&message, &mut out)?;
+                    }
+                }
+                out
+            }
+        };
         for family in self.process.collect() {
-            append(format, &family, Vec::new, &mut out)?;
+            match format {
+                Format::Text => encode_one(&family, &mut out)?,
+                Format::Protobuf => protobuf::append(&family, &mut out)?,
+            }
         }
         Ok(out.into())
     }
@@ -75,63 +91,96 @@ pub const fn content_type(format: Format) -> &'static str {
 /// Families without those of the process, ordered by name; one without series is left out.
 #[must_use]
 pub fn families(snapshot: &Snapshot, own: &SelfStats) -> Vec<MetricFamily> {
-    each_family(snapshot, own).map(|(family, _)| family).collect()
+    shown_families(own).into_iter().filter_map(|family| message(family, snapshot, own)).collect()
 }
 
-/// The families in text.
+/// Those families in text.
 ///
 /// # Errors
 /// A family has no name or no series; one sentence.
-pub fn encode(families: &[MetricFamily]) -> Result<Bytes, String> {
-    let mut out = Vec::new();
-    for family in families {
-        append(Format::Text, family, Vec::new, &mut out)?;
-    }
-    Ok(out.into())
+pub fn text(snapshot: &Snapshot, own: &SelfStats) -> Result<Bytes, String> {
+    text_of(snapshot, own).map(Bytes::from)
 }
 
-/// As [`families`], one at a time, with what its values were read by.
-fn each_family<'a>(
-    snapshot: &'a Snapshot,
-    own: &'a SelfStats,
-) -> impl Iterator<Item = (MetricFamily, Read)> + 'a {
-    let mut all: Vec<&Family> = families::all().collect();
-    all.sort_unstable_by_key(|family| family.name);
-    all.into_iter()
-        .filter(|family| family.field.is_none_or(|field| !own.absent_fields.contains(&field)))
-        .filter_map(|family| {
-            let metrics = metrics(family, snapshot, own);
-            (!metrics.is_empty()).then(|| (named(family, metrics), family.read))
-        })
-}
-
-/// Appends one family; `natives` are asked for only where they are sent.
-fn append(
-    format: Format,
-    family: &MetricFamily,
-    natives: impl FnOnce() -> Vec<Native>,
-    out: &mut Vec<u8>,
-) -> Result<(), String> {
-    match format {
-        Format::Text => TextEncoder::new()
-            .encode(std::slice::from_ref(family), out)
-            .map_err(|e| format!("{} cannot be written as text: {e}; please report this", family.name())),
-        Format::Protobuf => protobuf::append(family, &natives(), out),
-    }
-}
-
-/// Native forms of a family's histograms, in the order of [`metrics`]; none for other families.
-fn natives(read: Read, snapshot: &Snapshot) -> Vec<Native> {
-    match read {
-        Read::Rtt(histogram) => snapshot.groups.values().map(|s| native::rtt(histogram(s))).collect(),
-        Read::Duration(histogram) => {
-            snapshot.groups.values().map(|s| native::duration(histogram(s))).collect()
+fn text_of(snapshot: &Snapshot, own: &SelfStats) -> Result<Vec<u8>, String> {
+    let mut out = String::new();
+    let groups = Groups::of(snapshot);
+    for family in shown_families(own) {
+        if family.is_by_group() {
+            groups.append(family, hz(own), &mut out);
+        } else if let Some(message) = message(family, snapshot, own) {
+            TextEncoder::new().encode_utf8(&[message], &mut out).map_err(|e| unwritable(family.name, &e))?;
         }
-        _ => Vec::new(),
     }
+    Ok(out.into_bytes())
 }
 
-fn named(family: &Family, metrics: Vec<Metric>) -> MetricFamily {
+fn encode_one(family: &MetricFamily, out: &mut Vec<u8>) -> Result<(), String> {
+    TextEncoder::new().encode(std::slice::from_ref(family), out).map_err(|e| unwritable(family.name(), &e))
+}
+
+fn unwritable(name: &str, error: &prometheus::Error) -> String {
+    format!("{name} cannot be written as text: {error}; please report this")
+}
+
+/// What this kernel has the fields for, ordered by name.
+fn shown_families(own: &SelfStats) -> Vec<&'static Family> {
+    let mut all: Vec<&Family> = families::all()
+        .filter(|family| family.field.is_none_or(|field| !own.absent_fields.contains(&field)))
+        .collect();
+    all.sort_unstable_by_key(|family| family.name);
+    all
+}
+
+fn hz(own: &SelfStats) -> Option<f64> {
+    own.jiffies_per_second.filter(|hz| *hz > 0).map(f64::from)
+}
+
+/// What a group shows in a family.
+pub(super) enum Shown {
+    /// Values of the family's own label, if it has one, and numbers.
+    Numbers(Vec<(Option<&'static str>, f64)>),
+    /// A classic histogram.
+    Histogram(Classic),
+}
+
+/// A classic histogram: the number of samples up to each bound, in seconds, ascending.
+pub(super) struct Classic {
+    pub(super) bounds: &'static [f64],
+    pub(super) up_to: Vec<u64>,
+    pub(super) count: u64,
+    pub(super) sum_seconds: f64,
+}
+
+/// Reads a family with series a group; `None` where nothing is known, and for other families.
+pub(super) fn shown(read: Read, series: &Series, hz: Option<f64>) -> Option<Shown> {
+    let one = |value: u64, divisor: f64| Shown::Numbers(vec![(None, value as f64 / divisor)]);
+    let each = |values: Vec<(&'static str, u64)>, divisor: f64| {
+        Shown::Numbers(values.into_iter().map(|(name, v)| (Some(name), v as f64 / divisor)).collect())
+    };
+    Some(match read {
+        Read::Counter(value) | Read::Gauge(value) => one(value(series), 1.0),
+        Read::CounterBy(values) => each(values(series), 1.0),
+        Read::Micros(value) => one(value(series), 1e6),
+        Read::MicrosBy(values) => each(values(series), 1e6),
+        Read::Jiffies(value) => one(value(series), hz?),
+        Read::JiffiesBy(values) => each(values(series), hz?),
+        Read::Rtt(histogram) => Shown::Histogram(rtt_histogram(histogram(series))),
+        Read::Duration(histogram) => Shown::Histogram(duration_histogram(histogram(series))),
+        Read::OwnCounter(_) | Read::OwnGauge(_) => return None,
+    })
+}
+
+/// A family as the crate's message; `None` without series.
+fn message(family: &Family, snapshot: &Snapshot, own: &SelfStats) -> Option<MetricFamily> {
+    let metrics = match family.read {
+        Read::OwnCounter(values) => own_samples(family, values(snapshot, own), counter),
+        Read::OwnGauge(values) => own_samples(family, values(snapshot, own), gauge),
+        _ => by_group(family, snapshot, hz(own)),
+    };
+    if metrics.is_empty() {
+        return None;
+    }
     let mut out = MetricFamily::default();
     out.set_name(family.name.to_owned());
     out.set_help(family.help.to_owned());
@@ -141,47 +190,25 @@ fn named(family: &Family, metrics: Vec<Metric>) -> MetricFamily {
         Kind::Histogram => MetricType::HISTOGRAM,
     });
     out.set_metric(metrics);
-    out
+    Some(out)
 }
 
-fn metrics(family: &Family, snapshot: &Snapshot, own: &SelfStats) -> Vec<Metric> {
-    let hz = own.jiffies_per_second.filter(|hz| *hz > 0).map(f64::from);
-    match family.read {
-        Read::Counter(value) => by_group(snapshot, |s, labels| vec![counter(labels, value(s) as f64)]),
-        Read::CounterBy(values) => by_group(snapshot, |s, labels| by_label(family, &labels, values(s), 1.0)),
-        Read::Micros(value) => by_group(snapshot, |s, labels| vec![counter(labels, value(s) as f64 / 1e6)]),
-        Read::MicrosBy(values) => by_group(snapshot, |s, labels| by_label(family, &labels, values(s), 1e6)),
-        Read::Jiffies(value) => hz.map_or_else(Vec::new, |hz| {
-            by_group(snapshot, |s, labels| vec![counter(labels, value(s) as f64 / hz)])
-        }),
-        Read::JiffiesBy(values) => hz.map_or_else(Vec::new, |hz| {
-            by_group(snapshot, |s, labels| by_label(family, &labels, values(s), hz))
-        }),
-        Read::Gauge(value) => by_group(snapshot, |s, labels| vec![gauge(labels, value(s) as f64)]),
-        Read::Rtt(histogram) => by_group(snapshot, |s, labels| vec![rtt_histogram(labels, histogram(s))]),
-        Read::Duration(histogram) => {
-            by_group(snapshot, |s, labels| vec![duration_histogram(labels, histogram(s))])
+fn by_group(family: &Family, snapshot: &Snapshot, hz: Option<f64>) -> Vec<Metric> {
+    let number = if family.kind() == Kind::Gauge { gauge } else { counter };
+    let own_label = family.labels.first().copied().unwrap_or_default();
+    let mut out = Vec::new();
+    for (group, series) in &snapshot.groups {
+        let labels = group_labels(&snapshot.labels, group);
+        match shown(family.read, series, hz) {
+            Some(Shown::Numbers(numbers)) => out.extend(numbers.into_iter().map(|(value, n)| {
+                let more = value.map(|value| label(own_label, value));
+                number(labels.iter().cloned().chain(more).collect(), n)
+            })),
+            Some(Shown::Histogram(histogram)) => out.push(histogram_message(labels, &histogram)),
+            None => {}
         }
-        Read::OwnCounter(values) => own_samples(family, values(snapshot, own), counter),
-        Read::OwnGauge(values) => own_samples(family, values(snapshot, own), gauge),
     }
-}
-
-fn by_group(snapshot: &Snapshot, metrics: impl Fn(&Series, Vec<LabelPair>) -> Vec<Metric>) -> Vec<Metric> {
-    snapshot
-        .groups
-        .iter()
-        .flat_map(|(group, series)| metrics(series, group_labels(&snapshot.labels, group)))
-        .collect()
-}
-
-fn by_label(family: &Family, group: &[LabelPair], values: Vec<(&str, u64)>, divisor: f64) -> Vec<Metric> {
-    let name = family.labels.first().copied().unwrap_or_default();
-    let metric = |(value, count): (&str, u64)| {
-        let labels = group.iter().cloned().chain([label(name, value)]).collect();
-        counter(labels, count as f64 / divisor)
-    };
-    values.into_iter().map(metric).collect()
+    out
 }
 
 fn own_samples(
@@ -194,37 +221,48 @@ fn own_samples(
     samples.into_iter().map(|(values, number)| metric(labels(values), number)).collect()
 }
 
-fn rtt_histogram(labels: Vec<LabelPair>, histogram: &RttHistogram) -> Metric {
-    let bounds = RTT_BUCKETS.map(|bucket| (bucket, probe_common::histogram::upper_bound_seconds(bucket)));
-    cumulative(labels, &histogram.counts, &bounds, histogram.sum_us as f64 / 1e6)
+fn rtt_histogram(histogram: &RttHistogram) -> Classic {
+    static BOUNDS: LazyLock<Vec<f64>> =
+        LazyLock::new(|| RTT_BUCKETS.map(probe_common::histogram::upper_bound_seconds).to_vec());
+    classic(&BOUNDS, RTT_BUCKETS.into_iter(), &histogram.counts, histogram.sum_us as f64 / 1e6)
 }
 
-fn duration_histogram(labels: Vec<LabelPair>, histogram: &DurationHistogram) -> Metric {
-    let bounds: Vec<_> =
-        DURATION_EXPONENTS.enumerate().map(|(bucket, exponent)| (bucket, 2f64.powi(exponent))).collect();
-    cumulative(labels, &histogram.counts, &bounds, histogram.sum_ns as f64 / 1e9)
+fn duration_histogram(histogram: &DurationHistogram) -> Classic {
+    static BOUNDS: LazyLock<Vec<f64>> =
+        LazyLock::new(|| DURATION_EXPONENTS.map(|exponent| 2f64.powi(exponent)).collect());
+    classic(&BOUNDS, 0..BOUNDS.len(), &histogram.counts, histogram.sum_ns as f64 / 1e9)
 }
 
-/// A classic histogram: for each bound the number of samples up to it. `bounds` are bucket and its upper bound in
-/// seconds, ascending; the encoder adds +Inf.
-fn cumulative(labels: Vec<LabelPair>, counts: &[u64], bounds: &[(usize, f64)], sum_seconds: f64) -> Metric {
-    let up_to: Vec<u64> = counts
+/// `buckets` are those that the bounds belong to.
+fn classic(
+    bounds: &'static [f64],
+    buckets: impl Iterator<Item = usize>,
+    counts: &[u64],
+    sum_seconds: f64,
+) -> Classic {
+    let sums: Vec<u64> = counts
         .iter()
         .scan(0u64, |sum, count| {
             *sum = sum.wrapping_add(*count);
             Some(*sum)
         })
         .collect();
-    let buckets = bounds.iter().map(|&(bucket, bound)| {
+    let up_to = buckets.map(|bucket| sums.get(bucket).copied().unwrap_or_default()).collect();
+    Classic { bounds, up_to, count: sums.last().copied().unwrap_or_default(), sum_seconds }
+}
+
+/// The encoder adds +Inf.
+fn histogram_message(labels: Vec<LabelPair>, classic: &Classic) -> Metric {
+    let bucket = |(bound, count): (&f64, &u64)| {
         let mut out = Bucket::default();
-        out.set_upper_bound(bound);
-        out.set_cumulative_count(up_to.get(bucket).copied().unwrap_or_default());
+        out.set_upper_bound(*bound);
+        out.set_cumulative_count(*count);
         out
-    });
+    };
     let mut histogram = Histogram::default();
-    histogram.set_bucket(buckets.collect());
-    histogram.set_sample_count(up_to.last().copied().unwrap_or_default());
-    histogram.set_sample_sum(sum_seconds);
+    histogram.set_bucket(classic.bounds.iter().zip(&classic.up_to).map(bucket).collect());
+    histogram.set_sample_count(classic.count);
+    histogram.set_sample_sum(classic.sum_seconds);
     let mut out = Metric::from_label(labels);
     out.set_histogram(histogram);
     out

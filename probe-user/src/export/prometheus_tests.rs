@@ -89,8 +89,12 @@ fn own() -> SelfStats {
     }
 }
 
+/// The text, which is what the crate's encoder makes of the messages.
 fn text(snapshot: &Snapshot, own: &SelfStats) -> String {
-    String::from_utf8(encode(&families(snapshot, own)).unwrap().to_vec()).unwrap()
+    let text = String::from_utf8(super::text(snapshot, own).unwrap().to_vec()).unwrap();
+    let theirs = TextEncoder::new().encode_to_string(&families(snapshot, own)).unwrap();
+    assert!(text == theirs, "the text differs from the crate's:\n{text}\n--- the crate's\n{theirs}");
+    text
 }
 
 #[test]

@@ -4,9 +4,14 @@
 //! never sends (summaries, exemplars, timestamps, float histograms) is left out.
 
 use prometheus::proto::{self, MetricType};
-use prost::Message;
+use prost::{Message, encoding};
 
-use super::native::Native;
+use super::{
+    families::{Family, Kind},
+    native::{self, Native},
+    prometheus::{Classic, Shown, shown},
+};
+use crate::aggregate::{Series, Snapshot};
 
 /// Content type of a sequence of messages, each behind its length.
 pub const CONTENT_TYPE: &str =
@@ -95,63 +100,125 @@ pub(super) enum Type {
     Histogram = 4,
 }
 
-/// Appends a family. `natives` are the native forms of its histograms, in their order; it has none if it is no histogram.
+/// Groups with their labels as they stand in each of their messages, made once a scrape.
+pub(super) struct Groups<'a>(Vec<(Vec<u8>, &'a Series)>);
+
+impl<'a> Groups<'a> {
+    pub(super) fn of(snapshot: &'a Snapshot) -> Self {
+        let labels = |group| {
+            let mut bytes = Vec::new();
+            for (name, value) in snapshot.labels.of(group) {
+                encoding::message::encode(LABEL, &label(name, &value), &mut bytes);
+            }
+            bytes
+        };
+        Self(snapshot.groups.iter().map(|(group, series)| (labels(group), series.as_ref())).collect())
+    }
+
+    /// Appends a family with series a group; nothing when it has none.
+    ///
+    /// # Errors
+    /// The family cannot be written; one sentence.
+    pub(super) fn append(&self, family: &Family, hz: Option<f64>, out: &mut Vec<u8>) -> Result<(), String> {
+        let (kind, number_tag) = match family.kind() {
+            Kind::Counter => (Type::Counter, COUNTER),
+            Kind::Gauge => (Type::Gauge, GAUGE),
+            Kind::Histogram => (Type::Histogram, HISTOGRAM),
+        };
+        let mut body = head(family.name, family.help, kind).encode_to_vec();
+        let without_series = body.len();
+        let own_label = family.labels.first().copied().unwrap_or_default();
+        let mut metric = Vec::new();
+        for (labels, series) in &self.0 {
+            match shown(family.read, series, hz) {
+                Some(Shown::Numbers(numbers)) => {
+                    for (value, number) in numbers {
+                        metric.clone_from(labels);
+                        if let Some(value) = value {
+                            encoding::message::encode(LABEL, &label(own_label, value), &mut metric);
+                        }
+                        encoding::message::encode(number_tag, &Number { value: Some(number) }, &mut metric);
+                        encoding::bytes::encode(METRIC, &metric, &mut body);
+                    }
+                }
+                Some(Shown::Histogram(classic)) => {
+                    let native = native::of(family.read, series)
+                        .ok_or_else(|| unwritable(family.name, "it has no native form"))?;
+                    metric.clone_from(labels);
+                    encoding::message::encode(HISTOGRAM, &histogram(&classic, native), &mut metric);
+                    encoding::bytes::encode(METRIC, &metric, &mut body);
+                }
+                None => {}
+            }
+        }
+        if body.len() > without_series {
+            encoding::encode_varint(body.len() as u64, out);
+            out.extend(body);
+        }
+        Ok(())
+    }
+}
+
+// Field numbers of MetricFamily and Metric.
+const METRIC: u32 = 4;
+const LABEL: u32 = 1;
+const GAUGE: u32 = 2;
+const COUNTER: u32 = 3;
+const HISTOGRAM: u32 = 7;
+
+/// Appends a family of counters or gauges that the crate `prometheus` gave.
 ///
 /// # Errors
-/// The family is of a type that is not sent, or a histogram has no native form; one sentence.
-pub fn append(family: &proto::MetricFamily, natives: &[Native], out: &mut Vec<u8>) -> Result<(), String> {
+/// The family is of another type; one sentence.
+pub fn append(family: &proto::MetricFamily, out: &mut Vec<u8>) -> Result<(), String> {
     let kind = match family.get_field_type() {
         MetricType::COUNTER => Type::Counter,
         MetricType::GAUGE => Type::Gauge,
-        MetricType::HISTOGRAM if natives.len() == family.get_metric().len() => Type::Histogram,
-        other => {
-            return Err(format!(
-                "{} is a {other:?} that cannot be written as protobuf; please report this",
-                family.name()
-            ));
-        }
+        other => return Err(unwritable(family.name(), &format!("it is a {other:?}"))),
     };
-    let mut natives = natives.iter();
     let metric = family.get_metric().iter().map(|metric| {
-        let mut out = Metric { label: metric.get_label().iter().map(label).collect(), ..Metric::default() };
+        let label = metric.get_label().iter().map(|pair| label(pair.name(), pair.value())).collect();
+        let out = Metric { label, ..Metric::default() };
         match kind {
-            Type::Counter => out.counter = Some(Number { value: Some(metric.get_counter().get_value()) }),
-            Type::Gauge => out.gauge = Some(Number { value: Some(metric.get_gauge().get_value()) }),
-            Type::Histogram => {
-                out.histogram = natives.next().map(|native| histogram(metric.get_histogram(), native));
+            Type::Counter => {
+                Metric { counter: Some(Number { value: Some(metric.get_counter().get_value()) }), ..out }
             }
+            _ => Metric { gauge: Some(Number { value: Some(metric.get_gauge().get_value()) }), ..out },
         }
-        out
     });
-    let message = MetricFamily {
-        metric: metric.collect(),
-        name: Some(family.name().to_owned()),
-        help: Some(family.help().to_owned()),
+    let message = MetricFamily { metric: metric.collect(), ..head(family.name(), family.help(), kind) };
+    message.encode_length_delimited(out).map_err(|e| unwritable(family.name(), &e.to_string()))
+}
+
+fn unwritable(name: &str, why: &str) -> String {
+    format!("{name} cannot be written as protobuf: {why}; please report this")
+}
+
+fn head(name: &str, help: &str, kind: Type) -> MetricFamily {
+    MetricFamily {
+        name: Some(name.to_owned()),
+        help: Some(help.to_owned()),
         r#type: Some(kind as i32),
-    };
-    message
-        .encode_length_delimited(out)
-        .map_err(|e| format!("{} cannot be written as protobuf: {e}; please report this", family.name()))
+        metric: Vec::new(),
+    }
 }
 
-fn label(pair: &proto::LabelPair) -> LabelPair {
-    LabelPair { name: Some(pair.name().to_owned()), value: Some(pair.value().to_owned()) }
+fn label(name: &str, value: &str) -> LabelPair {
+    LabelPair { name: Some(name.to_owned()), value: Some(value.to_owned()) }
 }
 
-fn histogram(classic: &proto::Histogram, native: &Native) -> Histogram {
-    let bucket = |bucket: &proto::Bucket| Bucket {
-        cumulative_count: Some(bucket.cumulative_count()),
-        upper_bound: Some(bucket.upper_bound()),
-    };
-    let span = |&(offset, length): &(i32, u32)| BucketSpan { offset: Some(offset), length: Some(length) };
+fn histogram(classic: &Classic, native: Native) -> Histogram {
+    let bucket =
+        |(bound, count): (&f64, &u64)| Bucket { cumulative_count: Some(*count), upper_bound: Some(*bound) };
+    let span = |(offset, length)| BucketSpan { offset: Some(offset), length: Some(length) };
     Histogram {
-        sample_count: Some(classic.get_sample_count()),
-        sample_sum: Some(classic.get_sample_sum()),
-        bucket: classic.get_bucket().iter().map(bucket).collect(),
+        sample_count: Some(classic.count),
+        sample_sum: Some(classic.sum_seconds),
+        bucket: classic.bounds.iter().zip(&classic.up_to).map(bucket).collect(),
         schema: Some(native.schema),
         zero_threshold: Some(native.zero_threshold),
         zero_count: Some(native.zero_count),
-        positive_span: native.spans.iter().map(span).collect(),
-        positive_delta: native.deltas.clone(),
+        positive_span: native.spans.into_iter().map(span).collect(),
+        positive_delta: native.deltas,
     }
 }

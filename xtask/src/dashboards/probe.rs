@@ -46,6 +46,25 @@ pub(super) fn dashboard() -> Dashboard {
                     )
                     .number(),
                     lines(
+                        "Configuration",
+                        "short",
+                        "1: the file as it is now is in force. 0: it cannot be used, and the one from before is. Nothing without a file.",
+                        vec![query(format!("min(flowprobe_config_last_reload_successful{OWN})"), "in force")],
+                    )
+                    .number(),
+                    lines(
+                        "Age of what networks are known by",
+                        "s",
+                        "Since the date that the file of networks bears itself, or since it was written.",
+                        vec![query(format!("time() - flowprobe_network_source_timestamp_seconds{OWN}"), "{{instance}} {{path}}")],
+                    ),
+                    lines(
+                        "Groups with a place of their own",
+                        "none",
+                        "Sets of connections with the same labels; the others are summed in `other`.",
+                        vec![query(own("flowprobe_groups"), "{{instance}}")],
+                    ),
+                    lines(
                         "Hooks",
                         "short",
                         "1: attached.",
@@ -115,7 +134,10 @@ pub(super) fn dashboard() -> Dashboard {
                         "Sweep",
                         "s",
                         "How long the last walk over all sockets took.",
-                        vec![query(own("flowprobe_sweep_duration_seconds"), "{{instance}}")],
+                        vec![
+                            query(own("flowprobe_sweep_duration_seconds"), "{{instance}}: took"),
+                            query(own("flowprobe_sweep_period_seconds"), "{{instance}}: one every"),
+                        ],
                     ),
                     lines(
                         "Sockets",
