@@ -34,6 +34,7 @@ pub mod stall_repair;
 pub mod stall_window;
 pub mod takeover;
 pub mod underway;
+pub mod verifier;
 
 pub use check::{Causes, causes, expect, expect_received, is_min_rtt, local_port, median_bound};
 pub use configured::Configured;
@@ -133,6 +134,7 @@ pub const IN_VM: &[Scenario] = scenarios![
     refusal::without_capabilities,
     refusal::without_cgroup_mount;
     Alone:
+    verifier::instructions_are_as_recorded,
     churn::every_end_once,
     adopted::older_than_the_daemon,
     situation_socket::adopted_is_reset,

@@ -5,7 +5,7 @@ use super::{
     promql::{NETWORK, of, quantile, rate, retransmitted, share},
 };
 
-const NAME: &str = "{{service}} {{prefix}} {{asn}} {{country}}";
+const NAME: &str = "{{service}} {{prefix}} {{bgp_prefix}} {{asn}} {{country}} {{list}}";
 
 fn top(expression: &str) -> String {
     format!("topk(10, {expression})")

@@ -3,19 +3,22 @@
 //! A label that is not configured is absent; `=~".*"`, which `All` stands for, matches that too. Where a server keeps
 //! native histograms in place of classic ones, the second half of an `or` answers.
 
-/// Selector of series of connections, with more matchers.
+/// Selector of series of connections, with more matchers. Without `former`, which takes over the past of networks that gave
+/// their series up, all at once: a rate of it means nothing.
 pub(super) fn of(more: &str) -> String {
     let variables = ["job", "instance", "service", "prefix", "asn", "country"];
-    let matchers: Vec<_> = variables.iter().map(|name| format!("{name}=~\"${name}\"")).collect();
-    let comma = if more.is_empty() { "" } else { "," };
-    format!("{{{}{comma}{more}}}", matchers.join(","))
+    let networks = ["prefix", "bgp_prefix", "asn", "country", "list"];
+    let mut matchers: Vec<_> = variables.iter().map(|name| format!("{name}=~\"${name}\"")).collect();
+    matchers.extend(networks.iter().map(|name| format!("{name}!=\"former\"")));
+    matchers.extend(Some(more.to_owned()).filter(|more| !more.is_empty()));
+    format!("{{{}}}", matchers.join(","))
 }
 
 /// Selector of the daemon's own series.
 pub(super) const OWN: &str = "{job=~\"$job\",instance=~\"$instance\"}";
 
 /// Labels of a network.
-pub(super) const NETWORK: &str = "service, prefix, asn, country";
+pub(super) const NETWORK: &str = "service, prefix, bgp_prefix, asn, country, list";
 
 /// Rate of a counter of connections, `flowprobe_tcp_…_total`, summed by labels.
 pub(super) fn rate(name: &str, by: &str, more: &str) -> String {

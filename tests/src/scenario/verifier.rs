@@ -1,0 +1,57 @@
+//! How far is the verifier from giving up? It processes at most a million instructions a program, and a small change of the
+//! source may multiply them.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+
+use super::Daemon;
+use crate::truth::Objects;
+
+/// Instructions processed at load, by series of kernels and program, as last recorded. The kernel keeps 15 bytes of a name.
+/// To record anew after a wanted change: run the scenario on each kernel, and take what it prints.
+const RECORDED: [(&str, &[(&str, u32)]); 3] = [
+    (
+        "6.18",
+        &[
+            ("account", 4_788),
+            ("connection", 15_470),
+            ("destroy", 9_821),
+            ("episode", 610),
+            ("flows", 4_134),
+            ("synack", 231),
+        ],
+    ),
+    ("6.12", &[]),
+    ("6.1", &[]),
+];
+
+/// More than this many percent above the record fails.
+const MARGIN: u32 = 20;
+
+/// The verifier processes no more instructions than it did when they were last recorded, and a fifth.
+///
+/// # Errors
+/// When a program takes more, or is not recorded for this kernel.
+pub fn instructions_are_as_recorded() -> Result<()> {
+    let before = Objects::now()?;
+    let daemon = Daemon::start()?;
+    let programs = Objects::now()?.added_since(&before).runs()?;
+    let is: BTreeMap<&str, u32> =
+        programs.values().map(|program| (program.name.as_str(), program.verified_instructions)).collect();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    println!("# {}: {is:?}", release.trim());
+    ensure!(is.len() >= 6, "{} programs are loaded: {is:?}", is.len());
+    let series = release.split(['.', '-']).take(2).collect::<Vec<_>>().join(".");
+    // Of other kernels nothing is recorded.
+    if let Some((_, recorded)) = RECORDED.iter().find(|(known, _)| *known == series) {
+        for (name, count) in &is {
+            let known = recorded.iter().find(|(known, _)| known == name);
+            ensure!(
+                known.is_some_and(|(_, known)| *count <= known + known * MARGIN / 100),
+                "the verifier processed {count} instructions of {name}, recorded are {known:?}"
+            );
+        }
+    }
+    daemon.stop().map(drop)
+}
