@@ -22,8 +22,29 @@ const RECORDED: [(&str, &[(&str, u32)]); 3] = [
             ("synack", 231),
         ],
     ),
-    ("6.12", &[]),
-    ("6.1", &[]),
+    (
+        "6.12",
+        &[
+            ("account", 4_910),
+            ("connection", 13_978),
+            ("destroy", 8_436),
+            ("episode", 605),
+            ("flows", 4_180),
+            ("synack", 227),
+        ],
+    ),
+    (
+        "6.1",
+        &[
+            ("account", 5_096),
+            ("connection", 44_298),
+            ("destroy", 11_866),
+            ("destroy_nested", 11_866),
+            ("episode", 633),
+            ("flows", 4_180),
+            ("synack", 395),
+        ],
+    ),
 ];
 
 /// More than this many percent above the record fails.
