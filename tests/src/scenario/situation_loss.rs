@@ -227,7 +227,12 @@ pub fn timeouts_back_off(probe: &Probe) -> Result<()> {
     drained(&stream, LONG)?;
     link.blackout(true);
     send_all(&mut stream, FLIGHT_LEN)?;
-    wait_until(LONG, "two timeouts", || Ok(TcpInfo::of(&stream)?.retransmits >= 2))?;
+    // The timer fires before its segment reaches the link, where the dead line has to take that too.
+    wait_until(LONG, "two timeouts, and what they sent was lost", || {
+        let probes = stage.grew(Direction::ToServer, "TcpExt.TCPLossProbes")?;
+        let again = link.ledger().only_flow()?.sent(Direction::ToServer).retransmitted.data;
+        Ok(TcpInfo::of(&stream)?.retransmits >= 2 && again >= probes + 2)
+    })?;
     link.blackout(false);
     drained(&stream, LONG)?;
     let info = TcpInfo::of(&stream)?;
