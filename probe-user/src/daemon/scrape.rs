@@ -101,7 +101,7 @@ impl MetricsSource for Scrape {
                 let _ = tokio::time::timeout(PATIENCE, self.sweeper.sweep()).await;
             }
             self.reader.drain().await;
-            // With a thousand groups it takes a tenth of a second, in which other tasks shall go on.
+            // With a thousand groups it takes some 40 ms, in which other tasks shall go on.
             block_in_place(|| self.exposition.render(format, &self.ledger.show(), &self.own()))
         })
     }
