@@ -28,7 +28,18 @@ pub fn run_in_vm(words: &[String]) -> ExitCode {
     let mut probe = None;
     for (index, scenario) in picked.iter().enumerate() {
         let begun = monotonic_ns();
-        let result = hold(&mut probe, scenario);
+        let mut result = hold(&mut probe, scenario);
+        // An emulated machine stands still at times, and its timers and its link disagree then. A fault would come again; what
+        // must never happen, a lost end or one counted twice, is asked once.
+        if let (Err(error), Question::Shared(_)) = (&result, &scenario.run) {
+            println!(
+                "# {} once more, with a new daemon, because {}",
+                scenario.name,
+                cut(&format!("{error:#}"))
+            );
+            probe = None;
+            result = hold(&mut probe, scenario);
+        }
         let seconds = (monotonic_ns() - begun) as f64 / 1e9;
         match result {
             Ok(()) => {
@@ -40,7 +51,7 @@ pub fn run_in_vm(words: &[String]) -> ExitCode {
                 // What backtraces would add is noise on a serial console.
                 error
                     .chain()
-                    .for_each(|part| part.to_string().lines().for_each(|line| println!("#   {line}")));
+                    .for_each(|part| part.to_string().lines().for_each(|line| println!("#   {}", cut(line))));
                 // The next scenario starts with a fresh daemon.
                 probe = None;
             }
@@ -49,6 +60,15 @@ pub fn run_in_vm(words: &[String]) -> ExitCode {
     }
     println!("{passed} passed, {} failed", picked.len() - passed);
     if passed == picked.len() && !picked.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// As much of a line as a console is good for.
+fn cut(line: &str) -> String {
+    const MOST: usize = 600;
+    if line.chars().count() <= MOST {
+        return line.to_owned();
+    }
+    line.chars().take(MOST).chain(['…']).collect()
 }
 
 /// One probe serves all scenarios that share, as a daemon serves all connections; one that fails gets the next a new one.
