@@ -11,7 +11,7 @@ use prometheus::{
     Encoder as _, TextEncoder,
     core::Collector as _,
     process_collector::ProcessCollector,
-    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
 };
 
 use super::{
@@ -21,9 +21,7 @@ use super::{
     stats::SelfStats,
     text::Groups,
 };
-use crate::aggregate::{
-    DURATION_EXPONENTS, DurationHistogram, Group, LabelSet, RttHistogram, Series, Snapshot,
-};
+use crate::aggregate::{DURATION_EXPONENTS, DurationHistogram, RttHistogram, Series, Snapshot};
 
 /// Content type of the text.
 pub const TEXT_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -88,13 +86,7 @@ pub const fn content_type(format: Format) -> &'static str {
     }
 }
 
-/// Families without those of the process, ordered by name; one without series is left out.
-#[must_use]
-pub fn families(snapshot: &Snapshot, own: &SelfStats) -> Vec<MetricFamily> {
-    shown_families(own).into_iter().filter_map(|family| message(family, snapshot, own)).collect()
-}
-
-/// Those families in text.
+/// Families without those of the process in text, ordered by name; one without series is left out.
 ///
 /// # Errors
 /// A family has no name or no series; one sentence.
@@ -171,16 +163,20 @@ pub(super) fn shown(read: Read, series: &Series, hz: Option<f64>) -> Option<Show
     })
 }
 
-/// A family as the crate's message; `None` without series.
+/// A family of the daemon's own as the crate's message; `None` without series.
 fn message(family: &Family, snapshot: &Snapshot, own: &SelfStats) -> Option<MetricFamily> {
     let metrics = match family.read {
         Read::OwnCounter(values) => own_samples(family, values(snapshot, own), counter),
         Read::OwnGauge(values) => own_samples(family, values(snapshot, own), gauge),
-        _ => by_group(family, snapshot, hz(own)),
+        _ => return None,
     };
     if metrics.is_empty() {
         return None;
     }
+    Some(named(family, metrics))
+}
+
+fn named(family: &Family, metrics: Vec<Metric>) -> MetricFamily {
     let mut out = MetricFamily::default();
     out.set_name(family.name.to_owned());
     out.set_help(family.help.to_owned());
@@ -190,24 +186,6 @@ fn message(family: &Family, snapshot: &Snapshot, own: &SelfStats) -> Option<Metr
         Kind::Histogram => MetricType::HISTOGRAM,
     });
     out.set_metric(metrics);
-    Some(out)
-}
-
-fn by_group(family: &Family, snapshot: &Snapshot, hz: Option<f64>) -> Vec<Metric> {
-    let number = if family.kind() == Kind::Gauge { gauge } else { counter };
-    let own_label = family.labels.first().copied().unwrap_or_default();
-    let mut out = Vec::new();
-    for (group, series) in &snapshot.groups {
-        let labels = group_labels(&snapshot.labels, group);
-        match shown(family.read, series, hz) {
-            Some(Shown::Numbers(numbers)) => out.extend(numbers.into_iter().map(|(value, n)| {
-                let more = value.map(|value| label(own_label, value));
-                number(labels.iter().cloned().chain(more).collect(), n)
-            })),
-            Some(Shown::Histogram(histogram)) => out.push(histogram_message(labels, &histogram)),
-            None => {}
-        }
-    }
     out
 }
 
@@ -251,23 +229,6 @@ fn classic(
     Classic { bounds, up_to, count: sums.last().copied().unwrap_or_default(), sum_seconds }
 }
 
-/// The encoder adds +Inf.
-fn histogram_message(labels: Vec<LabelPair>, classic: &Classic) -> Metric {
-    let bucket = |(bound, count): (&f64, &u64)| {
-        let mut out = Bucket::default();
-        out.set_upper_bound(*bound);
-        out.set_cumulative_count(*count);
-        out
-    };
-    let mut histogram = Histogram::default();
-    histogram.set_bucket(classic.bounds.iter().zip(&classic.up_to).map(bucket).collect());
-    histogram.set_sample_count(classic.count);
-    histogram.set_sample_sum(classic.sum_seconds);
-    let mut out = Metric::from_label(labels);
-    out.set_histogram(histogram);
-    out
-}
-
 fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
     let mut counter = Counter::default();
     counter.set_value(value);
@@ -282,10 +243,6 @@ fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
     let mut out = Metric::from_label(labels);
     out.set_gauge(gauge);
     out
-}
-
-fn group_labels(labels: &LabelSet, group: &Group) -> Vec<LabelPair> {
-    labels.of(group).map(|(name, value)| label(name, &value)).collect()
 }
 
 fn label(name: &str, value: &str) -> LabelPair {

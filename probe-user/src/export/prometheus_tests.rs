@@ -19,10 +19,12 @@ use probe_common::{
     tcp::state,
 };
 
+use prometheus::proto::{Bucket, Histogram};
+
 use super::*;
 use crate::{
     aggregate::{
-        Aggregator,
+        Aggregator, Group, LabelSet,
         testing::{opening_with_losses, record, synack, with_samples},
     },
     export::stats::{ConfigStats, HookStats, SourceStats, SweepStats},
@@ -87,6 +89,58 @@ fn own() -> SelfStats {
             is_good: false,
         }],
     }
+}
+
+/// As the crate wants them: families without those of the process, ordered by name; one without series is left out.
+fn families(snapshot: &Snapshot, own: &SelfStats) -> Vec<MetricFamily> {
+    shown_families(own).into_iter().filter_map(|family| all_messages(family, snapshot, own)).collect()
+}
+
+fn all_messages(family: &Family, snapshot: &Snapshot, own: &SelfStats) -> Option<MetricFamily> {
+    if !family.is_by_group() {
+        return message(family, snapshot, own);
+    }
+    let metrics = by_group(family, snapshot, hz(own));
+    (!metrics.is_empty()).then(|| named(family, metrics))
+}
+
+fn by_group(family: &Family, snapshot: &Snapshot, hz: Option<f64>) -> Vec<Metric> {
+    let number = if family.kind() == Kind::Gauge { gauge } else { counter };
+    let own_label = family.labels.first().copied().unwrap_or_default();
+    let mut out = Vec::new();
+    for (group, series) in &snapshot.groups {
+        let labels = group_labels(&snapshot.labels, group);
+        match shown(family.read, series, hz) {
+            Some(Shown::Numbers(numbers)) => out.extend(numbers.into_iter().map(|(value, n)| {
+                let more = value.map(|value| label(own_label, value));
+                number(labels.iter().cloned().chain(more).collect(), n)
+            })),
+            Some(Shown::Histogram(histogram)) => out.push(histogram_message(labels, &histogram)),
+            None => {}
+        }
+    }
+    out
+}
+
+/// The encoder adds +Inf.
+fn histogram_message(labels: Vec<LabelPair>, classic: &Classic) -> Metric {
+    let bucket = |(bound, count): (&f64, &u64)| {
+        let mut out = Bucket::default();
+        out.set_upper_bound(*bound);
+        out.set_cumulative_count(*count);
+        out
+    };
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(classic.bounds.iter().zip(&classic.up_to).map(bucket).collect());
+    histogram.set_sample_count(classic.count);
+    histogram.set_sample_sum(classic.sum_seconds);
+    let mut out = Metric::from_label(labels);
+    out.set_histogram(histogram);
+    out
+}
+
+fn group_labels(labels: &LabelSet, group: &Group) -> Vec<LabelPair> {
+    labels.of(group).map(|(name, value)| label(name, &value)).collect()
 }
 
 /// The text, which is what the crate's encoder makes of the messages.
