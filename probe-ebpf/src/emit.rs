@@ -103,7 +103,7 @@ fn last_increment(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
         count(Loss::AccountedRefused);
         return;
     };
-    if flow.flags & flag::FROM_DESTROY != 0 && tp.activity().1 < accounted.segs_in() {
+    if flow.flags & flag::FROM_DESTROY != 0 && accounted.is_ahead_of(tp.activity()) {
         // tcp_disconnect came first and zeroed the socket's counters: what came after the last sweep is not known.
         flow.flags |= flag::WIPED;
         count(Loss::CountersWiped);

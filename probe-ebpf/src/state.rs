@@ -141,10 +141,11 @@ const _: () = assert!(size_of::<Accounted>() <= 192 - 64);
 const _: () = assert!(size_of::<Trouble>() <= 512 - 64);
 
 impl Accounted {
-    /// Segments received.
+    /// Whether the socket, which shows so many segments sent and received, was zeroed since. One that still connects has
+    /// received none.
     #[inline(always)]
-    pub(crate) fn segs_in(&self) -> u32 {
-        self.narrow[SEGS_IN]
+    pub(crate) fn is_ahead_of(&self, (sent, received): (u32, u32)) -> bool {
+        sent < self.narrow[SEGS_OUT] || received < self.narrow[SEGS_IN]
     }
 
     /// Segments sent and received: either grows with whatever else does.
