@@ -145,6 +145,8 @@ fields! {
     SndWnd: "tcp_sock"."snd_wnd", 4, required;
     /// When a segment was last delivered, or the first of a flight after a pause was sent; µs of the monotonic clock.
     DeliveredAt: "tcp_sock"."delivered_mstamp", 8, required;
+    /// When the stack last looked at its clock for this socket; likewise.
+    LookedAt: "tcp_sock"."tcp_mstamp", 8, required;
     /// When the newest delivered segment was sent, or the first of a flight after a pause; likewise.
     FirstSentAt: "tcp_sock"."first_tx_mstamp", 8, required;
     /// Where an episode that may be taken back began; 0 once it was, or could not be.

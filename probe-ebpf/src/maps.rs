@@ -41,6 +41,10 @@ pub(crate) static SCRATCH_FLOWS: PerCpuArray<FlowRecord, 1> = PerCpuArray::new()
 #[btf_map]
 pub(crate) static SCRATCH_ACCOUNT: PerCpuArray<FlowRecord, 1> = PerCpuArray::new();
 
+/// Round trips that were not counted because they came too soon after the connection's last.
+#[btf_map]
+static LEFT_OUT: PerCpuArray<u64, 1> = PerCpuArray::new();
+
 /// Connections that the daemon's sweeps looked at; one sweep runs at a time.
 #[btf_map]
 static SWEPT: Array<u64, 1> = Array::new();
@@ -54,14 +58,28 @@ pub(crate) fn count_swept() {
     }
 }
 
-/// Counts a loss. Atomic, for sock_ops programs re-enter each other on one CPU; in assembly, for this target has no
-/// `AtomicU64::fetch_add`.
+/// Counts a loss.
 #[inline(always)]
 pub(crate) fn count(loss: Loss) {
     if let Some(counter) = LOSSES.get_ptr_mut(loss as u32) {
-        // SAFETY: the map's value is an aligned u64 that lives as long as the program.
-        unsafe {
-            asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1_u64);
-        };
+        increment(counter);
     }
+}
+
+/// Counts a round trip that is not counted.
+#[inline(always)]
+pub(crate) fn count_left_out() {
+    if let Some(counter) = LEFT_OUT.get_ptr_mut(0) {
+        increment(counter);
+    }
+}
+
+/// Atomic, for sock_ops programs re-enter each other on one CPU; in assembly, for this target has no
+/// `AtomicU64::fetch_add`.
+#[inline(always)]
+fn increment(counter: *mut u64) {
+    // SAFETY: a map's value is an aligned u64 that lives as long as the program.
+    unsafe {
+        asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1_u64);
+    };
 }

@@ -47,8 +47,8 @@ pub(crate) struct FlowState {
     pub(crate) rwnd_seen: u32,
     /// Round trips by bucket, until `flag::WIDE` says that they are in a [`WideHistogram`].
     pub(crate) near: NearHistogram,
-    /// Explicit padding, 0.
-    pub(crate) pad: u32,
+    /// When the newest round trip was counted, µs, of its clock the low half; kept where not each one is counted.
+    pub(crate) sampled_at_us: u32,
 }
 
 /// All buckets of a connection.

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use tests::scenario::{hold, rtt};
+use anyhow::{Result, ensure};
+use tests::kit::take_turn;
+use tests::link::Link;
+use tests::scenario::{Configured, Probe, hold, rtt};
+use tests::traffic::{Behaviour, Options, Server, connect, echo};
 
 #[test]
 fn one_millisecond() -> Result<()> {
@@ -48,4 +51,33 @@ fn a_repeated_synack_leaves_no_round_trip() -> Result<()> {
 #[test]
 fn syncookies_leave_no_round_trip() -> Result<()> {
     hold(rtt::no_sample_is_null_with_syncookies)
+}
+
+#[test]
+fn samples_keep_the_distance_that_is_asked_for() -> Result<()> {
+    const ROUNDS: usize = 60;
+    const INTERVAL_US: u64 = 100_000;
+    let _turn = take_turn()?;
+    let probe = Probe::on(Configured::new("rtt_interval = '100ms'")?.daemon()?)?;
+    let link = Link::builder().delay(Duration::from_millis(10)).build()?;
+    let server = Server::start(&link.server, link.server_v4(8080), Behaviour::Echo, &Options::default())?;
+    let mut stream = connect(&link.client, server.address, &Options::default())??;
+    echo(&mut stream, ROUNDS, 100)?;
+    drop(stream);
+    let mut taken = 0;
+    for end in [&link.client, &link.server] {
+        let line = probe.ended_one(end)?;
+        let samples = line.u64("rtt_samples")?;
+        let most = line.u64("duration_us")? / INTERVAL_US + 1;
+        ensure!((2..=most).contains(&samples), "{samples} samples, where {most} keep the distance");
+        taken += samples;
+    }
+    let left_out = probe.scrape()?.sum("flowprobe_rtt_samples_left_out_total", &[]);
+    // The last round trips of either side may end in one acknowledgement.
+    let least = (2 * ROUNDS as u64).saturating_sub(taken + 4);
+    ensure!(
+        left_out >= least as f64,
+        "{left_out} left out and {taken} taken of {ROUNDS} round trips each way"
+    );
+    probe.stop()
 }

@@ -94,6 +94,12 @@ impl TcpSock {
         self.get::<u64>(Field::DeliveredAt).wrapping_mul(1000)
     }
 
+    /// Time of the packet or timer that the stack is working on, µs of CLOCK_MONOTONIC.
+    #[inline(always)]
+    pub(crate) fn clock_us(self) -> u64 {
+        self.get(Field::LookedAt)
+    }
+
     /// When the newest delivered segment was sent, or the first one after a pause, ns.
     #[inline(always)]
     pub(crate) fn first_sent_at_ns(self) -> u64 {

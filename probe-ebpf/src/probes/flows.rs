@@ -70,7 +70,7 @@ fn unknown(tp: TcpSock) -> FlowState {
         sndbuf_before: 0,
         rwnd_seen: 0,
         near: NearHistogram { first: 0, counts: [0; NEAR] },
-        pad: 0,
+        sampled_at_us: 0,
     }
 }
 

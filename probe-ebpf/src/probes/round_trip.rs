@@ -15,7 +15,15 @@ use probe_common::{
 };
 
 use super::{episode, stall};
-use crate::{kernel::TcpSock, maps::count, state::FlowState};
+use crate::{
+    kernel::TcpSock,
+    maps::{count, count_left_out},
+    state::FlowState,
+};
+
+/// Shortest time between two samples of one connection, µs; injected by the user side. 0 takes every one.
+#[unsafe(no_mangle)]
+static RTT_INTERVAL_US: u32 = 0;
 
 /// Takes a sample. `mrtt_us` and `srtt_us_x8` are the callback's arguments since Linux 6.10; both are 0 before, and
 /// then the sample is the round trip of the newest delivered segment.
@@ -35,6 +43,10 @@ pub(super) fn sample(tp: TcpSock, flow: &mut FlowState, mrtt_us: u32, srtt_us_x8
         count(Loss::RttUnknown);
         return;
     }
+    if is_too_soon(tp, flow) {
+        count_left_out();
+        return;
+    }
     flow.count_round_trip(tp.as_ptr(), any_bucket(us));
     flow.rtt_samples = flow.rtt_samples.wrapping_add(1);
     flow.rtt_sum_us += u64::from(us);
@@ -44,6 +56,23 @@ pub(super) fn sample(tp: TcpSock, flow: &mut FlowState, mrtt_us: u32, srtt_us_x8
     if is_timed_in_us(timed_us) {
         flow.own_min_rtt_us = flow.own_min_rtt_us.min(timed_us);
     }
+}
+
+/// Whether the connection's last sample was so short a time ago that this one is left out. Where every sample is taken the
+/// verifier removes all of it.
+#[inline(always)]
+fn is_too_soon(tp: TcpSock, flow: &mut FlowState) -> bool {
+    // SAFETY: the loader overwrites the constant before the program loads.
+    let interval_us = unsafe { core::ptr::read_volatile(&raw const RTT_INTERVAL_US) };
+    if interval_us == 0 {
+        return false;
+    }
+    let now_us = tp.clock_us() as u32;
+    if flow.rtt_samples != 0 && now_us.wrapping_sub(flow.sampled_at_us) < interval_us {
+        return true;
+    }
+    flow.sampled_at_us = now_us;
+    false
 }
 
 /// The sample's bucket, as a number of which the verifier knows only the range: it would follow what comes after once for each

@@ -145,6 +145,9 @@ pub struct DaemonArgs {
     /// Time between two walks over the live connections, 100ms to 10m [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = super::daemon::sweep_period)]
     pub sweep_period: Option<Duration>,
+    /// Shortest time between two round-trip samples of one connection, 0s to 1m [default: 0s, every round trip]
+    #[arg(long, value_name = "DURATION", value_parser = super::daemon::rtt_interval)]
+    pub rtt_interval: Option<Duration>,
     /// Memory for records on their way from the kernel, a power of two, 64Ki to 1Gi [default: 4Mi]
     #[arg(long, value_name = "BYTES", value_parser = super::daemon::ring_size)]
     pub ring_size: Option<u32>,

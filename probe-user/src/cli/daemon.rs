@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -16,7 +17,7 @@ use crate::{
     config::{self, Config, Fault, Listen},
     daemon::{self, DaemonConfig, reload},
     flow::{cut::Cut, field::Unit, filter::quantity},
-    kernel::hooks,
+    kernel::{hooks, probe::LONGEST_INTERVAL},
 };
 
 pub(super) fn run(args: &DaemonArgs, run_dir: PathBuf, named: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -85,6 +86,7 @@ fn config(
         web_config: args.web_config.clone(),
         run_dir,
         sweep_period: args.sweep_period.unwrap_or(settings.sweep_period),
+        rtt_interval: args.rtt_interval.unwrap_or(settings.rtt_interval),
         ring_bytes: args.ring_size.unwrap_or(settings.ring_bytes),
         log: args.log.or(settings.log).unwrap_or(usual),
         kernel_log,
@@ -116,11 +118,18 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
 }
 
 pub(super) fn sweep_period(text: &str) -> Result<Duration, String> {
-    text.parse::<SignedDuration>()
-        .ok()
-        .and_then(|period| Duration::try_from(period).ok())
-        .filter(|period| (Duration::from_millis(100)..=Duration::from_secs(600)).contains(period))
+    duration(text, Duration::from_millis(100)..=Duration::from_secs(600))
         .ok_or_else(|| "a time from 100ms to 10m is wanted, such as 5s".to_owned())
+}
+
+pub(super) fn rtt_interval(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::ZERO..=LONGEST_INTERVAL)
+        .ok_or_else(|| "a time from 0s to 1m is wanted, such as 100ms".to_owned())
+}
+
+fn duration(text: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+    let parsed = text.parse::<SignedDuration>().ok()?;
+    Duration::try_from(parsed).ok().filter(|duration| range.contains(duration))
 }
 
 pub(super) fn log_level(text: &str) -> Result<LevelFilter, String> {
@@ -197,6 +206,11 @@ mod tests {
         assert_eq!(sweep_period("1m 30s"), Ok(Duration::from_secs(90)));
         for text in ["5", "0s", "-5s", "11m", "", "soon"] {
             assert!(sweep_period(text).is_err(), "{text}");
+        }
+        assert_eq!(rtt_interval("0s"), Ok(Duration::ZERO));
+        assert_eq!(rtt_interval("1m"), Ok(Duration::from_secs(60)));
+        for text in ["-1ms", "61s", "100", ""] {
+            assert!(rtt_interval(text).is_err(), "{text}");
         }
         assert_eq!(ring_size("16Mi"), Ok(16 << 20));
         assert_eq!(ring_size("65536"), Ok(65_536));

@@ -11,7 +11,10 @@ use super::{
         wrong,
     },
 };
-use crate::networks::{ListFile, check_name, cidr};
+use crate::{
+    kernel::probe::LONGEST_INTERVAL,
+    networks::{ListFile, check_name, cidr},
+};
 
 /// When a changed value is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,22 @@ pub(super) const KEYS: &[Key] = &[
             let range = Duration::from_millis(100)..=Duration::from_secs(10 * MINUTE);
             draft.config.sweep_period = parsed(value, "a time from 100ms to 10m, such as \"5s\",", |text| {
                 value::duration(text, range, "from 100ms to 10m, such as \"5s\",")
+            })?;
+            Ok(())
+        },
+    },
+    Key {
+        section: Section::Top,
+        name: "rtt_interval",
+        takes: "time, 0s to 1m",
+        default: "\"0s\"",
+        example: "\"100ms\"",
+        effect: Effect::Restart,
+        help: "Shortest time between two round-trip samples of one connection. 0s takes one of every round trip: then long and busy connections weigh most. With a time they weigh by how long they send; `flowprobe_rtt_samples_left_out_total` counts the others.",
+        set: |draft, value| {
+            let range = Duration::ZERO..=LONGEST_INTERVAL;
+            draft.config.rtt_interval = parsed(value, "a time from 0s to 1m, such as \"100ms\",", |text| {
+                value::duration(text, range, "from 0s to 1m, such as \"100ms\",")
             })?;
             Ok(())
         },

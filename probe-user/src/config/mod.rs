@@ -53,6 +53,8 @@ pub struct Config {
     pub listen: Listen,
     /// Time between walks over the live connections.
     pub sweep_period: Duration,
+    /// Shortest time between two round-trip samples of one connection; 0 takes every one.
+    pub rtt_interval: Duration,
     /// Size of the ring buffer, a power of two.
     pub ring_bytes: u32,
     /// What is said on standard error; `None` leaves it to `kernel_log`.
@@ -75,6 +77,7 @@ impl Default for Config {
             // The port is the contract's.
             listen: Listen::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10179)),
             sweep_period: Duration::from_secs(5),
+            rtt_interval: Duration::ZERO,
             ring_bytes: 4 << 20,
             log: None,
             kernel_log: false,
@@ -179,6 +182,7 @@ impl Config {
         [
             ("listen", self.listen == other.listen),
             ("sweep_period", self.sweep_period == other.sweep_period),
+            ("rtt_interval", self.rtt_interval == other.rtt_interval),
             ("ring_size", self.ring_bytes == other.ring_bytes),
             ("log", self.log == other.log),
             ("kernel_log", self.kernel_log == other.kernel_log),

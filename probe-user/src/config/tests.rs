@@ -19,6 +19,7 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
 const FULL: &str = r#"
 listen = "[::]:9"
 sweep_period = "2s 500ms"
+rtt_interval = "20ms"
 ring_size = "1Mi"
 log = "WARN"
 kernel_log = true
@@ -58,6 +59,7 @@ fn every_key_is_read() {
     let config = Config {
         listen: Listen::Tcp("[::]:9".parse().unwrap()),
         sweep_period: Duration::from_millis(2_500),
+        rtt_interval: Duration::from_millis(20),
         ring_bytes: 1 << 20,
         log: Some(LevelFilter::WARN),
         kernel_log: true,
@@ -119,6 +121,7 @@ fn faults_say_line_key_and_remedy() {
         ("listen = 5", ":1: listen: text such as \"127.0.0.1:10179\" is wanted, not a whole number"),
         ("listen = 'localhost:80'", ":1: listen: an address and a port in numbers"),
         ("listen = 'unix:x'", ":1: listen: an address and a port in numbers, or `unix:`"),
+        ("rtt_interval = '2m'", ":1: rtt_interval: a time from 0s to 1m"),
         ("ring_size = '16M'", ":1: ring_size: a power of two from 64Ki to 1Gi is wanted"),
         ("ring_size = 3.5", ":1: ring_size: a power of two"),
         ("log = 'loud'", ":1: log: one of error, warn"),

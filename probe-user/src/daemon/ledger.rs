@@ -211,6 +211,11 @@ impl Ledger {
         self.losses.records()
     }
 
+    /// Round trips that were left out, so that samples of one connection keep their distance.
+    pub(super) fn round_trips_left_out(&self) -> Option<u64> {
+        self.losses.round_trips_left_out()
+    }
+
     /// The sums in a sentence, for the log.
     pub(super) fn summary(&self) -> String {
         let snapshot = self.snapshot();

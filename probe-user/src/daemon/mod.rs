@@ -47,6 +47,8 @@ pub struct DaemonConfig {
     pub run_dir: PathBuf,
     /// Time between walks over the live connections.
     pub sweep_period: Duration,
+    /// Shortest time between two round-trip samples of one connection; 0 takes every one.
+    pub rtt_interval: Duration,
     /// Size of the ring buffer, a power of two.
     pub ring_bytes: u32,
     /// What is said on standard error.
@@ -94,7 +96,8 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
     let listener = Bound::new(&config.listen)?;
     let sources = open_sources(&config.settings)?;
     let all = Purpose::observe(config.ring_bytes, config.kernel_log);
-    let mut probe = Probe::load(&Purpose { only: config.hooks.clone(), ..all })?;
+    let mut probe =
+        Probe::load(&Purpose { rtt_interval: config.rtt_interval, only: config.hooks.clone(), ..all })?;
     for hook in probe.hooks().iter().filter(|hook| !hook.is_up()) {
         warn!(
             "hook {} ({}) is down: {}; lost: {}",
@@ -244,6 +247,7 @@ mod tests {
             web_config: None,
             run_dir: PathBuf::new(),
             sweep_period: Duration::from_millis(2_500),
+            rtt_interval: Duration::ZERO,
             ring_bytes: 4 << 20,
             log: LevelFilter::INFO,
             kernel_log: false,

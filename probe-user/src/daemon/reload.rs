@@ -142,6 +142,7 @@ impl Reloader {
                 self.config = Config {
                     listen: self.config.listen.clone(),
                     sweep_period: self.config.sweep_period,
+                    rtt_interval: self.config.rtt_interval,
                     ring_bytes: self.config.ring_bytes,
                     log: self.config.log,
                     kernel_log: self.config.kernel_log,

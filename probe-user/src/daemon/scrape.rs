@@ -57,6 +57,7 @@ impl Scrape {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hooks: self.hooks(),
             losses: self.ledger.losses(),
+            rtt_samples_left_out: self.ledger.round_trips_left_out(),
             sweep: self.ledger.last_sweep().map(|s| SweepStats {
                 duration: s.timing.took,
                 period: s.timing.period,

@@ -68,6 +68,7 @@ fn own() -> SelfStats {
             HookStats { name: "synack".to_owned(), up: false, missed: None, runs: None, run_time: None },
         ],
         losses: vec![("ring_full_closed".to_owned(), 0), ("malformed".to_owned(), 2)],
+        rtt_samples_left_out: Some(3),
         sweep: Some(SweepStats {
             duration: Duration::from_micros(1_500),
             period: Duration::from_secs(5),

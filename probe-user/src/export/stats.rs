@@ -64,6 +64,8 @@ pub struct SelfStats {
     pub hooks: Vec<HookStats>,
     /// Records lost, by reason; a reason that is watched and had no loss is listed with 0.
     pub losses: Vec<(String, u64)>,
+    /// Round trips of which no sample was taken, as configured.
+    pub rtt_samples_left_out: Option<u64>,
     /// The last sweep; `None` before the first.
     pub sweep: Option<SweepStats>,
     /// What was counted divided by what the kernel counted, by the kernel's name of the counter; only where the

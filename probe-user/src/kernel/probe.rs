@@ -3,13 +3,14 @@
 use std::{
     fs,
     os::fd::AsFd as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, MapData, RingBuf},
+    maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError, SockOps},
 };
 use probe_common::{
@@ -35,6 +36,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fl
 /// The kernel wants room for a page at least, and a power of two.
 const SMALLEST_RING: u32 = 1 << 12;
 
+/// The programs compare times of 32 bits, µs: they come round after 71 minutes.
+pub const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+
 /// What is to be loaded.
 #[derive(Clone, Debug)]
 pub struct Purpose {
@@ -44,6 +48,8 @@ pub struct Purpose {
     pub ring_bytes: u32,
     /// Let the programs log.
     pub log: bool,
+    /// Shortest time between two round-trip samples of one connection, at most [`LONGEST_INTERVAL`]; 0 takes every one.
+    pub rtt_interval: Duration,
     /// Of the hooks, only these by name: to measure what each costs. `None` is all.
     pub only: Option<Vec<&'static str>>,
 }
@@ -52,7 +58,7 @@ impl Purpose {
     /// All programs.
     #[must_use]
     pub fn observe(ring_bytes: u32, log: bool) -> Self {
-        Self { hooks: &hooks::ALL, ring_bytes, log, only: None }
+        Self { hooks: &hooks::ALL, ring_bytes, log, rtt_interval: Duration::ZERO, only: None }
     }
 
     /// Only a look at what is there.
@@ -71,25 +77,39 @@ pub struct Probe {
     buffer: Buffer,
 }
 
-/// What the programs could not do, by reason. Shared: the map outlives its name in the object.
+/// What the programs could not do, by reason, and what they left out. Shared: the maps outlive their names in the object.
 #[derive(Clone)]
-pub struct Losses(Arc<Mutex<Array<MapData, u64>>>);
+pub struct Losses(Arc<Mutex<Counts>>);
+
+struct Counts {
+    losses: Array<MapData, u64>,
+    left_out: PerCpuArray<MapData, u64>,
+}
 
 impl Losses {
     /// The counts so far.
     #[must_use]
     pub fn read(&self) -> Vec<(Loss, u64)> {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let map = &self.counts().losses;
         Loss::ALL.iter().filter_map(|loss| Some((*loss, map.get(&(*loss as u32), 0).ok()?))).collect()
     }
-}
 
-impl Losses {
     /// Records that never arrived; each may have been a connection's end.
     #[must_use]
     pub fn records(&self) -> u64 {
         let lost = |loss| matches!(loss, Loss::RingFullClosed | Loss::RingFullIncrement);
         self.read().into_iter().filter(|(loss, _)| lost(*loss)).map(|(_, n)| n).sum()
+    }
+
+    /// Round trips that came sooner after their connection's last sample than [`Purpose::rtt_interval`]; `None` when the
+    /// kernel does not say.
+    #[must_use]
+    pub fn round_trips_left_out(&self) -> Option<u64> {
+        Some(self.counts().left_out.get(&0, 0).ok()?.iter().sum())
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -145,8 +165,13 @@ impl Probe {
     /// # Errors
     /// It was taken before.
     pub fn take_losses(&mut self) -> Result<Losses> {
-        let map = self.ebpf.take_map("LOSSES").context("the loss counters were taken before")?;
-        Ok(Losses(Arc::new(Mutex::new(Array::try_from(map).context("cannot use the loss counters")?))))
+        let losses = self.ebpf.take_map("LOSSES").context("the loss counters were taken before")?;
+        let left_out = self.ebpf.take_map("LEFT_OUT").context("the loss counters were taken before")?;
+        Ok(Losses(Arc::new(Mutex::new(Counts {
+            losses: Array::try_from(losses).context("cannot use the loss counters")?,
+            left_out: PerCpuArray::try_from(left_out)
+                .context("cannot use the counter of what is left out")?,
+        }))))
     }
 
     /// The programs' log, for [`Purpose::log`]: a call passes on what has come.
@@ -214,12 +239,14 @@ fn attach_all(purpose: &Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
     // Woken when a quarter is unread: the rest is room for the time that the reader needs to come.
     let wake_at_bytes = purpose.ring_bytes / 4;
     let hz = clock::jiffies_per_second();
+    let rtt_interval_us = u32::try_from(purpose.rtt_interval.min(LONGEST_INTERVAL).as_micros())?;
     let log_level = if purpose.log { u8::MAX } else { 0 };
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .override_global("PLACES", &places[..], true)
         .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
         .override_global("JIFFIES_PER_SECOND", &hz, true)
+        .override_global("RTT_INTERVAL_US", &rtt_interval_us, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .map_max_entries("RECORDS", purpose.ring_bytes)
         .load(OBJECT)

@@ -70,6 +70,18 @@ pub const OWN: &[Family] = &[
         }),
     },
     Family {
+        name: "flowprobe_rtt_samples_left_out_total",
+        labels: &[],
+        unit: "samples",
+        help: "Round trips of which no sample was taken because the connection's last one was too recent.",
+        source: "RTT_CB, with the time of --rtt-interval",
+        meaning: "0 unless --rtt-interval or `rtt_interval` asks for a distance between samples. They are no loss: with them `flowprobe_tcp_rtt_seconds_count` would be what it is without that option.",
+        field: None,
+        read: Read::OwnCounter(|_, own| {
+            own.rtt_samples_left_out.iter().map(|count| (Vec::new(), *count as f64)).collect()
+        }),
+    },
+    Family {
         name: "flowprobe_sweep_duration_seconds",
         labels: &[],
         unit: "seconds",
