@@ -14,7 +14,7 @@ use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 use tracing::{info, level_filters::LevelFilter, warn};
@@ -91,6 +91,16 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
                 .with_target("bgpkit_parser", LevelFilter::OFF),
         )
         .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let hang_up = {
+        // One that comes while files are read and programs load is not to end the daemon: it is heeded when it serves.
+        let _inside = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
     let run_dir = RunDir::lock(&config.run_dir)?;
     let web = config.web_config.as_deref().map(Web::load).transpose()?.map(Arc::new);
     let listener = Bound::new(&config.listen)?;
@@ -114,11 +124,6 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
     let grouping = reload::grouping(&config.settings, &sources);
     let ledger = Arc::new(Ledger::new(&mut probe, grouping, Cut::new(&config.settings.privacy))?);
     let reload = reload::start(config.settings.clone(), config.file.clone(), sources, Arc::clone(&ledger))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
     let (reader, requests) = reader::requests();
     let sweeper = Sweeper::start(
         probe,
@@ -139,7 +144,8 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         // The first walk adopts what is there, so that the first scrape is whole.
         sweeper.handle().sweep().await;
         tokio::select! {
-            served = serve(&line, &run_dir, listener, web, &scrape, &reload) => served?,
+            served = serve(&line, &run_dir, listener, web, &scrape) => served?,
+            () = heed(hang_up, &reload) => {}
             () = sweeper.ended() => bail!("the sweeper broke down; restart the daemon"),
         }
         // What live connections added until now is still counted; then what ended until now.
@@ -194,12 +200,10 @@ async fn serve(
     listener: Bound,
     web: Option<Arc<Web>>,
     scrape: &Arc<Scrape>,
-    reload: &reload::Handle,
 ) -> Result<()> {
     let listener = listener.into_listener()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
     let server = control::Server::bind(run_dir.path())?;
     let (end, mut ended) = watch::channel(false);
     let until_end = async move {
@@ -215,17 +219,19 @@ async fn serve(
         () = server.serve(Arc::clone(scrape)) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        () = async {
-            while hang_up.recv().await.is_some() {
-                reload.reload();
-            }
-        } => {}
     }
     end.send_replace(true);
     if web.is_finished() {
         return Ok(());
     }
     web.await.context("the web server broke down")?.context("the web server failed")
+}
+
+/// Has the configuration read again at each SIGHUP.
+async fn heed(mut hang_up: Signal, reload: &reload::Handle) {
+    while hang_up.recv().await.is_some() {
+        reload.reload();
+    }
 }
 
 async fn pass_on(mut log: Box<dyn FnMut() + Send>) {
