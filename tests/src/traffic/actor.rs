@@ -29,6 +29,8 @@ pub enum Behaviour {
     Sink,
     /// Send everything back until the peer closes, then close.
     Echo,
+    /// Answer each byte with so many bytes until the peer closes, then close.
+    Answer(usize),
     /// Close with a reset as soon as accepted.
     Reset,
     /// Wait for one byte and close without reading it: the kernel answers with a reset.
@@ -157,6 +159,19 @@ impl Worker {
             Behaviour::SendAndLeave(bytes) => send_all(&mut stream, bytes)?,
             Behaviour::Sink => received = receive_all(&mut stream)?,
             Behaviour::Echo => received = io::copy(&mut stream.try_clone()?, &mut stream)?.try_into()?,
+            Behaviour::Answer(bytes) => {
+                let mut questions = [0; 64];
+                loop {
+                    let asked = stream.read(&mut questions)?;
+                    if asked == 0 {
+                        break;
+                    }
+                    for _ in 0..asked {
+                        send_all(&mut stream, bytes)?;
+                    }
+                    received += asked;
+                }
+            }
             Behaviour::Reset => socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?,
             Behaviour::LeaveUnread => {
                 stream.peek(&mut [0])?;
@@ -234,6 +249,19 @@ pub fn echo(stream: &mut TcpStream, rounds: usize, bytes: usize) -> Result<()> {
         stream.read_exact(&mut back).with_context(|| format!("no answer to round {round}"))?;
         ensure!(back == message, "round {round} came back changed");
     }
+    Ok(())
+}
+
+/// Send one byte and read the answer of `bytes` bytes; the peer must be a [`Behaviour::Answer`] of as many.
+///
+/// # Errors
+/// When the connection fails or something else comes back.
+pub fn ask(stream: &mut TcpStream, bytes: usize) -> Result<()> {
+    stream.write_all(&[0]).context("cannot ask")?;
+    let mut answer = vec![0; bytes];
+    stream.read_exact(&mut answer).context("no answer")?;
+    let wrong = answer.iter().enumerate().position(|(index, byte)| *byte != byte_at(index));
+    ensure!(wrong.is_none(), "byte {wrong:?} of the answer is wrong");
     Ok(())
 }
 

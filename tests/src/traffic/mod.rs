@@ -8,7 +8,7 @@ mod logbook;
 mod pair;
 mod socket;
 
-pub use actor::{Behaviour, Conversation, Server, drained, echo, finish, receive_all, send_all};
+pub use actor::{Behaviour, Conversation, Server, ask, drained, echo, finish, receive_all, send_all};
 pub use churn::{Churn, Ends, churn};
 pub use logbook::{Entry, Logbook};
 pub use pair::{Infos, Pair, end_all, exchange_all, exchange_until, infos_of, pairs, quiet};
