@@ -5,10 +5,12 @@
 //! our own. Integers and arrays only; both sides compile this crate, and the record carries [`ABI_VERSION`].
 #![no_std]
 
+pub mod decode;
 pub mod fields;
 pub mod histogram;
+pub mod loss;
 pub mod record;
 pub mod tcp;
 
 /// Version of the records' layout. Raise it with every change to [`record`] or [`fields`].
-pub const ABI_VERSION: u16 = 3;
+pub const ABI_VERSION: u16 = 4;

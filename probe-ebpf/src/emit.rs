@@ -11,7 +11,8 @@ use aya_ebpf::{
 use probe_common::{
     ABI_VERSION,
     histogram::{BUCKETS, NearHistogram},
-    record::{Counters, FlowHead, FlowRecord, Loss, flag, kind},
+    loss::Loss,
+    record::{Counters, FlowHead, FlowRecord, flag, kind},
     tcp::state,
 };
 

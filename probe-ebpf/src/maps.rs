@@ -6,7 +6,10 @@ use aya_ebpf::{
     btf_maps::{Array, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
-use probe_common::record::{FlowHead, FlowRecord, Loss};
+use probe_common::{
+    loss::Loss,
+    record::{FlowHead, FlowRecord},
+};
 
 use crate::state::{Accounted, FlowState, Trouble, WideHistogram};
 

@@ -7,7 +7,8 @@ use core::{ffi::c_void, mem::offset_of};
 
 use probe_common::{
     histogram::{BUCKETS, NEAR, NearHistogram},
-    record::{Counters, Loss, flag},
+    loss::Loss,
+    record::{Counters, flag},
 };
 
 use crate::{

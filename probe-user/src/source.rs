@@ -3,7 +3,10 @@
 use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context as _, Result};
-use probe_common::record::{FlowRecord, Record, decode, kind, length, whole};
+use probe_common::{
+    decode::{Record, decode, length, whole},
+    record::{FlowRecord, kind},
+};
 use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{

@@ -6,10 +6,7 @@
 
 use core::ffi::c_void;
 
-use probe_common::{
-    record::{Loss, flag},
-    tcp::state,
-};
+use probe_common::{loss::Loss, record::flag, tcp::state};
 
 use super::{
     adopt::adopt,

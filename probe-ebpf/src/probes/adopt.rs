@@ -4,7 +4,8 @@
 //! What it has counted so far becomes the baseline: from then on its increments are exact. The socket's lock is held.
 
 use probe_common::{
-    record::{Counters, Loss, flag, role},
+    loss::Loss,
+    record::{Counters, flag, role},
     tcp::state,
 };
 

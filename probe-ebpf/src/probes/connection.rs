@@ -14,7 +14,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use probe_common::{
-    record::{Loss, flag, role},
+    loss::Loss,
+    record::{flag, role},
     tcp::{is_timed_in_us, state},
 };
 

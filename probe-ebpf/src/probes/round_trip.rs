@@ -7,7 +7,8 @@ use core::arch::asm;
 
 use probe_common::{
     histogram::{BUCKETS, bucket_of},
-    record::{Loss, flag},
+    loss::Loss,
+    record::flag,
     tcp::{
         is_timed_in_us,
         state::{SYN_RECV, SYN_SENT},

@@ -6,7 +6,8 @@
 use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePointContext};
 use probe_common::{
     ABI_VERSION,
-    record::{Loss, SynackRecord, kind},
+    loss::Loss,
+    record::{SynackRecord, kind},
     tcp::state::LISTEN,
 };
 

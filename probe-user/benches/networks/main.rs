@@ -1,9 +1,12 @@
 //! What a full routing table costs: time to load, memory, and nanoseconds for a look-up, in four libraries; and what the
 //! files cost to read.
 //!
-//! `cargo bench -p probe-user --bench networks`. Prints processor time, the best of some runs, and what the allocator was
-//! asked for; checks nothing but that all libraries find the same. Takes about a minute and 1 GB.
+//! `cargo bench -p probe-user --bench networks`. Prints a figure a line: name, unit and value, apart by tabs; processor time,
+//! the best of some runs, and what the allocator was asked for. Checks nothing but that all libraries find the same. Takes
+//! about a minute and 1 GB; `-- --quick` a small table and a second.
 
+#[path = "../figure/mod.rs"]
+mod figure;
 mod libraries;
 mod synthetic;
 
@@ -13,9 +16,9 @@ use std::{
     net::IpAddr,
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
+use figure::{cpu_time, figure, is_quick};
 use flate2::{Compression, write::GzEncoder};
 use ipnet::IpNet;
 use peak_alloc::PeakAlloc;
@@ -33,15 +36,16 @@ const LOOKUPS: usize = 2_000_000;
 /// Paths a prefix in the synthetic dump; real collectors have tens.
 const PATHS: usize = 4;
 
+/// Prefixes of a try.
+const FEW: usize = 50_000;
+
 fn main() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut table = synthetic::full_table(&mut random);
+    if is_quick() {
+        table.truncate(FEW);
+    }
     let addresses = Addresses::new(&mut random, &table);
-    println!("{} prefixes, {LOOKUPS} look-ups of each kind\n", table.len());
-    println!(
-        "{:<22} {:>8} {:>8} {:>9} {:>8} {:>9} {:>9} {:>9}",
-        "library", "shuffled", "sorted", "memory", "peak", "v4 any", "v4 few", "v6 any"
-    );
     let shuffled = table.clone();
     table.sort_unstable_by_key(|announced| announced.prefix);
     let sums = [
@@ -52,15 +56,8 @@ fn main() {
     ];
     assert!(sums.iter().all(|sum| *sum == sums[0]), "the libraries do not agree: {sums:?}");
     drop(shuffled);
-    println!("\n{:<22} {:>8} {:>8} {:>9} {:>8}", "file", "MB", "load", "memory", "peak");
     files(&table);
     classify(&table, &addresses);
-}
-
-/// Of this thread: what others run on the machine counts less than in the time on the wall.
-fn cpu_time() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
 }
 
 struct Addresses {
@@ -91,7 +88,7 @@ impl Addresses {
     }
 }
 
-/// Prints a line; the sum of what was found.
+/// Says what it costs; the sum of what was found.
 fn library<L: Library>(shuffled: &[Announced], sorted: &[Announced], addresses: &Addresses) -> u64 {
     let build = |table: &[Announced]| {
         let (before, begun) = (MEMORY.current_usage(), cpu_time());
@@ -101,6 +98,7 @@ fn library<L: Library>(shuffled: &[Announced], sorted: &[Announced], addresses: 
         (built, seconds, MEMORY.current_usage() - before, MEMORY.peak_usage() - before)
     };
     let best = |a: f64, b: f64| a.min(b);
+    let of = sorted.len();
     let shuffled = (0..3).map(|_| build(shuffled).1).fold(f64::INFINITY, best);
     let sorted_first = build(sorted).1;
     let (built, sorted, memory, peak) = build(sorted);
@@ -117,12 +115,18 @@ fn library<L: Library>(shuffled: &[Announced], sorted: &[Announced], addresses: 
         runs.fold(f64::INFINITY, f64::min)
     };
     let [any, few, v6] = [&addresses.v4_any, &addresses.v4_few, &addresses.v6_any].map(|a| time(a));
-    println!(
-        "{:<22} {shuffled:>6.2} s {sorted:>6.2} s {:>6.1} MB {:>5.0} MB {any:>6.0} ns {few:>6.0} ns {v6:>6.0} ns",
-        L::NAME,
-        memory as f64 / 1e6,
-        peak as f64 / 1e6
-    );
+    let row = format!("library, {of} prefixes/{}", L::NAME);
+    for (column, unit, value) in [
+        ("load, shuffled", "s", shuffled),
+        ("load, sorted", "s", sorted),
+        ("memory", "MB", memory as f64 / 1e6),
+        ("peak", "MB", peak as f64 / 1e6),
+        ("IPv4, any", "ns", any),
+        ("IPv4, few", "ns", few),
+        ("IPv6, any", "ns", v6),
+    ] {
+        figure(&row, column, unit, value);
+    }
     sum
 }
 
@@ -147,12 +151,15 @@ fn files(table: &[Announced]) {
         let peak = MEMORY.peak_usage().saturating_sub(before);
         let (v4, v6) = bgp.lengths().totals();
         assert_eq!((v4 + v6) as usize, table.len());
-        println!(
-            "{name:<22} {:>8.1} {seconds:>6.2} s {:>6.1} MB {:>5.0} MB",
-            size as f64 / 1e6,
-            memory as f64 / 1e6,
-            peak as f64 / 1e6
-        );
+        let row = format!("file, {} prefixes/{name}", table.len());
+        for (column, unit, value) in [
+            ("file", "MB", size as f64 / 1e6),
+            ("load", "s", seconds),
+            ("memory", "MB", memory as f64 / 1e6),
+            ("peak", "MB", peak as f64 / 1e6),
+        ] {
+            figure(&row, column, unit, value);
+        }
     }
 }
 
@@ -162,18 +169,18 @@ fn classify(table: &[Announced], addresses: &Addresses) {
     let networks = networks(&folder, table);
     std::fs::remove_dir_all(&folder).ok();
     let networks = networks.unwrap_or_else(|fault| panic!("{fault}"));
-    println!("\nprefix, bgp_prefix, asn and list of an address:");
+    let row = format!("answer, {} prefixes/prefix, bgp_prefix, asn and list", table.len());
     for (name, addresses) in
-        [("v4 any", &addresses.v4_any), ("v4 few", &addresses.v4_few), ("v6 any", &addresses.v6_any)]
+        [("IPv4, any", &addresses.v4_any), ("IPv4, few", &addresses.v4_few), ("IPv6, any", &addresses.v6_any)]
     {
         let mut each = f64::INFINITY;
-        let mut found = 0;
         for _ in 0..3 {
             let begun = cpu_time();
-            found = addresses.iter().filter(|address| networks.classify(**address).asn.is_some()).count();
+            let found = addresses.iter().filter(|address| networks.classify(**address).asn.is_some()).count();
+            assert!(found > 0, "no address has an AS");
             each = each.min((cpu_time() - begun).as_nanos() as f64 / addresses.len() as f64);
         }
-        println!("  {name} {each:>5.0} ns ({found} with an AS)");
+        figure(&row, name, "ns", each);
     }
 }
 

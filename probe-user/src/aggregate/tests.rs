@@ -1,12 +1,15 @@
 //! Lives of connections, told in records, and what must be in the sums after them.
 
-use probe_common::record::{
-    Counters, FlowRecord, Record, decode,
-    flag::{ACCOUNTED, ADOPTED, ESTABLISHED, FIN_LOCAL, OPENED},
-    kind::{CLOSED, INCREMENT, LIVE},
-    role::{CLIENT, SERVER, UNKNOWN},
+use probe_common::{
+    decode::{Record, decode},
+    record::{
+        Counters, FlowRecord,
+        flag::{ACCOUNTED, ADOPTED, ESTABLISHED, FIN_LOCAL, OPENED},
+        kind::{CLOSED, INCREMENT, LIVE},
+        role::{CLIENT, SERVER, UNKNOWN},
+    },
+    tcp::{StallCause, state},
 };
-use probe_common::tcp::{StallCause, state};
 use proptest::prelude::*;
 
 use super::*;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::Result;
-use probe_common::record::{FlowRecord, Record, decode, kind};
+use probe_common::{
+    decode::{Record, decode},
+    record::{FlowRecord, kind},
+};
 
 use crate::{
     aggregate::{Aggregator, Group, Grouping, Snapshot},

@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use probe_common::record::{FlowRecord, Record, decode, flag};
+use probe_common::{
+    decode::{Record, decode},
+    record::{FlowRecord, flag},
+};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};

@@ -1,10 +1,9 @@
-//! The protobuf exposition against the text of the same snapshot, and what the two cost.
+//! The protobuf exposition against the text of the same snapshot.
 //!
 //! That the field numbers are the official ones is shown by a real Prometheus, in the package `tests`.
 
-use std::{fmt::Write as _, io::Write as _, time::Instant};
+use std::fmt::Write as _;
 
-use flate2::{Compression, write::GzEncoder};
 use probe_common::{
     histogram::bucket_of,
     record::{
@@ -149,42 +148,4 @@ fn classic_and_native_buckets_hold_the_same_samples() {
         }
     }
     assert!(histograms >= 4 * 6, "{histograms} histograms");
-}
-
-/// Prints what `docs/decisions/exposition.md` says: run with `--release --ignored --nocapture`.
-#[test]
-#[ignore = "prints the cost of a scrape; nothing can fail"]
-fn cost_of_a_scrape() {
-    const TIMES: u32 = 160;
-    let (snapshot, own) = (snapshot(), own());
-    let groups = snapshot.groups.len() as u32;
-    let exposition = Exposition::default();
-    for format in [Format::Text, Format::Protobuf] {
-        let measured = |snapshot: &Snapshot| {
-            let begun = Instant::now();
-            let mut bytes = Vec::new();
-            for _ in 0..TIMES {
-                bytes = exposition.render(format, snapshot, &own).unwrap().to_vec();
-            }
-            (begun.elapsed() / TIMES, bytes)
-        };
-        // What has no group, that of the process above all, is there once.
-        let (without, little) = measured(&Snapshot::default());
-        let (with, bytes) = measured(&snapshot);
-        let time = without + with.saturating_sub(without) * 1000 / groups;
-        let length = little.len() + (bytes.len() - little.len()) * 1000 / groups as usize;
-        // All groups at once, as a compressor sees them.
-        let all = bytes.repeat(1000 / groups as usize);
-        let begun = Instant::now();
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(&all).unwrap();
-        let small = gzip.finish().unwrap().len();
-        println!(
-            "{format:?}: no group {without:?}, {} bytes; {groups} groups {with:?}, {} bytes; 1,000 groups {time:?}, {length} \
-             bytes; gzip {small} bytes in {:?}",
-            little.len(),
-            bytes.len(),
-            begun.elapsed(),
-        );
-    }
 }

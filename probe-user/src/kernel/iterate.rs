@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use bytemuck::cast_slice_mut;
-use probe_common::record::whole;
+use probe_common::decode::whole;
 
 /// Larger than the kernel's own buffer of eight pages, so that a read never splits a record by itself.
 const BUFFER_WORDS: usize = 64 * 1024 / 8;

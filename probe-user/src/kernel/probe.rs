@@ -15,7 +15,7 @@ use aya::{
 };
 use probe_common::{
     fields::{ABSENT, Field, Places},
-    record::Loss,
+    loss::Loss,
 };
 
 use super::{

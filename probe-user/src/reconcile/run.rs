@@ -10,7 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use probe_common::record::{FlowRecord, Loss, Record, decode, flag};
+use probe_common::{
+    decode::{Record, decode},
+    loss::Loss,
+    record::{FlowRecord, flag},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::report::{Circumstances, Reading, Report, compare};

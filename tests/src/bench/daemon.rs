@@ -11,13 +11,17 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::child::Child;
-use crate::kit::{Scrape, flowprobe, free_port, get, get_text, pause, wait_until};
+use crate::kit::{Scrape, fetch, flowprobe, free_port, get, get_text, pause, wait_until};
 use crate::load::cpu::Ran;
 
 /// Longer than anything takes.
 const LONG: Duration = Duration::from_secs(120);
 /// The thread that walks the sockets.
 const SWEEPER: &str = "sweeper";
+
+/// As Prometheus asks for native histograms.
+const PROTOBUF: &str =
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
 /// How the names of run directories begin.
 const RUN_DIR: &str = "flowprobe-bench-";
@@ -40,6 +44,8 @@ pub(super) struct Setting {
     pub(super) hooks: Option<String>,
     /// Only on these CPUs.
     pub(super) cpus: Vec<usize>,
+    /// Text of a configuration file.
+    pub(super) configuration: Option<String>,
 }
 
 /// A running daemon; dropping it kills it.
@@ -76,6 +82,11 @@ impl Daemon {
         };
         command.args(["daemon", "--listen", &address.to_string()]).args(&setting.arguments);
         command.env("FLOWPROBE_RUN_DIR", run_dir.path()).env_remove("FLOWPROBE_LOG").env("NO_COLOR", "1");
+        if let Some(text) = &setting.configuration {
+            let file = run_dir.path().join("flowprobe.toml");
+            fs::write(&file, text)?;
+            command.arg("--config").arg(file);
+        }
         if let Some(hooks) = &setting.hooks {
             command.env("FLOWPROBE_HOOKS", hooks);
         }
@@ -126,6 +137,16 @@ impl Daemon {
     /// The text of its metrics.
     pub(super) fn metrics(&self) -> Result<String> {
         get_text(self.address, "/metrics").with_context(|| format!("it said: {}", self.log().trim()))
+    }
+
+    /// Length of its metrics in protobuf, bytes.
+    pub(super) fn protobuf(&self) -> Result<usize> {
+        let answer = fetch(self.address, "/metrics", &[("Accept", PROTOBUF)])?;
+        ensure!(
+            answer.head.to_ascii_lowercase().contains("application/vnd.google.protobuf"),
+            "the metrics came in another form"
+        );
+        Ok(answer.body.len())
     }
 
     /// Its metrics.

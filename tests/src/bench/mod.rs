@@ -18,6 +18,7 @@ mod fit;
 mod highest;
 mod kernel_time;
 mod latency;
+mod library;
 mod machine;
 mod memory;
 mod parts;

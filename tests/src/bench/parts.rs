@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::condition::Condition;
 use super::plan::Plan;
 use super::sheet::Samples;
-use super::{cpus, delay, highest, kernel_time, latency, memory, rates, scrape, start, sweep};
+use super::{cpus, delay, highest, kernel_time, latency, library, memory, rates, scrape, start, sweep};
 
 /// What a part is measured with.
 pub(super) struct Context<'a> {
@@ -37,7 +37,7 @@ pub(super) struct Question {
 }
 
 /// All of them.
-pub(super) const ALL: [Question; 10] = [
+pub(super) const ALL: [Question; 11] = [
     Question {
         name: "rates",
         title: "What it does to others",
@@ -98,9 +98,30 @@ pub(super) const ALL: [Question; 10] = [
         name: "scrape",
         title: "Scrapes",
         method: "One after the other over HTTP, while a tenth of the connections is active each second. Fresh: the sums are \
-                 there. Stale: the scrape finds sums older than a second (or ten times a sweep) and waits for a sweep.",
-        columns: &["p50", "p99", "longest", "size", "series"],
+                 there. Stale: the scrape finds sums older than a second (or ten times a sweep) and waits for a sweep. 1,000 groups: \
+                 a client network each, of which one connection was seen. Rendering: what of it the library does, without HTTP, \
+                 of groups with forty round trips each; processor time, the fastest of 50, and what the allocator was asked for.",
+        columns: &["p50", "p99", "longest", "time", "size", "series", "allocations", "allocated", "resident"],
         measure: scrape::measure,
+    },
+    Question {
+        name: "networks",
+        title: "Networks by routing table",
+        method: "A synthetic table with the prefix lengths of the Internet's of 2025; processor time, the best of some runs, and \
+                 what the allocator was asked for. Any: a random prefix each time, so nothing is in the processor's caches; few: \
+                 of 10,000 prefixes of unequal weight, as clients are. Why this library: docs/decisions/networks.md.",
+        columns: &[
+            "file",
+            "load",
+            "load, shuffled",
+            "load, sorted",
+            "memory",
+            "peak",
+            "IPv4, any",
+            "IPv4, few",
+            "IPv6, any",
+        ],
+        measure: library::networks,
     },
     Question {
         name: "start",

@@ -11,13 +11,13 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Status, headers and body of a response.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Answer<Body = String> {
     /// The status code, such as 200.
     pub status: u16,
     /// Header lines as sent, without the status line.
     pub head: String,
     /// The body, de-chunked.
-    pub body: String,
+    pub body: Body,
 }
 
 /// GET `path` of the server at `addr`.
@@ -25,7 +25,16 @@ pub struct Answer {
 /// # Errors
 /// When it cannot be reached, or answers with something that is not HTTP.
 pub fn get(addr: SocketAddr, path: &str) -> Result<Answer> {
-    request(addr, &format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n"))
+    text(fetch(addr, path, &[])?)
+}
+
+/// GET `path` with these headers; the body may be anything.
+///
+/// # Errors
+/// As [`get`].
+pub fn fetch(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Answer<Vec<u8>>> {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    request(addr, &format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\r\n"))
 }
 
 /// The body of a GET that has to be answered with 200.
@@ -45,17 +54,21 @@ pub fn get_text(addr: SocketAddr, path: &str) -> Result<String> {
 /// # Errors
 /// As [`get`].
 pub fn post(addr: SocketAddr, path: &str, form: &str) -> Result<Answer> {
-    request(
+    text(request(
         addr,
         &format!(
             "POST {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
             form.len()
         ),
-    )
+    )?)
 }
 
-fn request(addr: SocketAddr, text: &str) -> Result<Answer> {
+fn text(answer: Answer<Vec<u8>>) -> Result<Answer> {
+    Ok(Answer { status: answer.status, head: answer.head, body: String::from_utf8(answer.body)? })
+}
+
+fn request(addr: SocketAddr, text: &str) -> Result<Answer<Vec<u8>>> {
     let mut stream =
         TcpStream::connect_timeout(&addr, PATIENCE).with_context(|| format!("cannot connect to {addr}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -66,7 +79,7 @@ fn request(addr: SocketAddr, text: &str) -> Result<Answer> {
     parse(&raw).with_context(|| format!("{addr} did not answer in HTTP"))
 }
 
-fn parse(raw: &[u8]) -> Result<Answer> {
+fn parse(raw: &[u8]) -> Result<Answer<Vec<u8>>> {
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n").context("the header has no end")?;
     let head = String::from_utf8(raw[..end].to_vec())?;
     let (status_line, head) = head.split_once("\r\n").unwrap_or((&head, ""));
@@ -75,7 +88,7 @@ fn parse(raw: &[u8]) -> Result<Answer> {
         head.lines().any(|line| line.to_ascii_lowercase().replace(' ', "") == "transfer-encoding:chunked");
     let body = &raw[end + 4..];
     let body = if chunked { dechunk(body)? } else { body.to_vec() };
-    Ok(Answer { status, head: head.to_owned(), body: String::from_utf8(body)? })
+    Ok(Answer { status, head: head.to_owned(), body })
 }
 
 fn dechunk(mut rest: &[u8]) -> Result<Vec<u8>> {
@@ -102,7 +115,7 @@ mod tests {
         let chunked =
             parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n")
                 .unwrap();
-        assert_eq!((plain.status, plain.body.as_str()), (200, "hello"));
+        assert_eq!((plain.status, &plain.body[..]), (200, &b"hello"[..]));
         assert_eq!(chunked.body, plain.body);
     }
 }

@@ -1,0 +1,61 @@
+//! What the kernel side could not do: each reason has a counter, and a label in the metrics.
+
+/// What the programs could not do, counted in the map `LOSSES` under these indices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Loss {
+    /// The ring buffer had no room for a closing connection's record.
+    RingFullClosed = 0,
+    /// The ring buffer had no room for a last increment.
+    RingFullIncrement = 1,
+    /// The ring buffer had no room for a repeated SYN-ACK.
+    RingFullSynack = 2,
+    /// The kernel refused storage for a new connection's state (memory, or optmem_max).
+    StateRefused = 3,
+    /// The kernel refused storage for what was accounted.
+    AccountedRefused = 4,
+    /// A new connection's callbacks could not be switched on.
+    CallbacksRefused = 5,
+    /// A round trip took place and the kernel told no sample (before 6.10, without SACK).
+    RttUnknown = 6,
+    /// The kernel refused storage for what went wrong in a connection: its causes are not known.
+    TroubleRefused = 7,
+    /// The kernel refused storage for a wide histogram: a round trip is in the sums and not in the histogram.
+    HistogramRefused = 8,
+    /// The socket had forgotten its counters when its end was seen: what it added since the last sweep is in no metric, and its
+    /// record has no counts.
+    CountersWiped = 9,
+}
+
+impl Loss {
+    /// All of them, in the order of their indices.
+    pub const ALL: [Self; 10] = [
+        Self::RingFullClosed,
+        Self::RingFullIncrement,
+        Self::RingFullSynack,
+        Self::StateRefused,
+        Self::AccountedRefused,
+        Self::CallbacksRefused,
+        Self::RttUnknown,
+        Self::TroubleRefused,
+        Self::HistogramRefused,
+        Self::CountersWiped,
+    ];
+
+    /// Value of the label `reason`.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::RingFullClosed => "ring_full_closed",
+            Self::RingFullIncrement => "ring_full_increment",
+            Self::RingFullSynack => "ring_full_synack",
+            Self::StateRefused => "state_refused",
+            Self::AccountedRefused => "accounted_refused",
+            Self::CallbacksRefused => "callbacks_refused",
+            Self::RttUnknown => "rtt_unknown",
+            Self::TroubleRefused => "trouble_refused",
+            Self::HistogramRefused => "histogram_refused",
+            Self::CountersWiped => "counters_wiped",
+        }
+    }
+}
