@@ -34,6 +34,11 @@ fn a_socket_connected_again_is_a_new_flow() -> Result<()> {
 }
 
 #[test]
+fn round_trips_of_a_sockets_lives_are_apart() -> Result<()> {
+    hold(lifecycle::lives_keep_their_round_trips)
+}
+
+#[test]
 fn a_vanished_peer_is_a_timeout() -> Result<()> {
     hold(lifecycle::established_timeout)
 }

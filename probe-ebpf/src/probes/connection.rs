@@ -26,7 +26,7 @@ use super::{
 use crate::{
     emit,
     kernel::{TcpSock, storage_create, storage_delete, storage_get},
-    maps::{ACCOUNTED, STATES, TROUBLES, count},
+    maps::{ACCOUNTED, STATES, TROUBLES, WIDES, count},
     state::FlowState,
 };
 
@@ -106,6 +106,7 @@ fn begin(ctx: &SockOpsContext, role: u8) {
         let (cookie, generation) = (flow.cookie, flow.generation);
         storage_delete(&ACCOUNTED, tp.as_ptr());
         storage_delete(&TROUBLES, tp.as_ptr());
+        storage_delete(&WIDES, tp.as_ptr());
         clear(flow);
         flow.cookie = cookie;
         flow.generation = generation + 1;

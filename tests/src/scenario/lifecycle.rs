@@ -221,6 +221,37 @@ pub fn disconnect_and_reconnect(probe: &Probe) -> Result<()> {
     Ok(())
 }
 
+/// One socket, connected twice, with round trips far apart in both lives: each record has its own, all of them and no more.
+///
+/// # Errors
+/// When a histogram has another number of round trips than the connection.
+pub fn lives_keep_their_round_trips(probe: &Probe) -> Result<()> {
+    let link = link()?;
+    let server = Server::start(&link.server, link.server_v4(PORT), Behaviour::Echo, &Options::default())?;
+    let mut stream = connect(&link.client, server.address, &Options::default())??;
+    for life in 1..=2 {
+        // Four octaves and more lie between them.
+        for one_way in [2, 60] {
+            for direction in Direction::BOTH {
+                link.set_delay(direction, Duration::from_millis(one_way));
+            }
+            echo(&mut stream, 4, 100)?;
+        }
+        // Swept while it lives: what was accounted of the first life is nothing to the second.
+        probe.scrape()?;
+        if life == 1 {
+            reconnect(&link.client, &stream, server.address)?;
+        }
+    }
+    drop(stream);
+    for (line, life) in probe.ended(&link.client, 2)?.iter().zip(1..) {
+        let counted: u64 = line.histogram()?.iter().map(|(_, count)| count).sum();
+        expect(&format!("round trips of life {life} by bucket"), counted, line.u64("rtt_samples")?)?;
+        ensure!(counted >= 8, "{counted} round trips of 8");
+    }
+    Ok(())
+}
+
 /// An established connection whose peer vanishes.
 ///
 /// # Errors

@@ -88,6 +88,7 @@ pub const IN_VM: &[Scenario] = scenarios![
     lifecycle::reset_before_accept,
     lifecycle::tuple_reused_at_once,
     lifecycle::disconnect_and_reconnect,
+    lifecycle::lives_keep_their_round_trips,
     lifecycle::established_timeout,
     namespaces::mapped_clients_are_ipv4,
     namespaces::equal_addresses_are_not_mixed,
