@@ -45,7 +45,7 @@ fn main() {
         figure(&row, "size", "KiB", bytes.len() as f64 / 1024.0);
         figure(&row, "allocations", "", (asked.allocations + asked.reallocations) as f64);
         figure(&row, "allocated", "KiB", asked.bytes_allocated as f64 / 1024.0);
-        let row = format!("{row}, gzip");
+        let row = format!("{row}, gzip alone");
         figure(&row, "time", "ms", best(runs, || drop(black_box(packed(&bytes)))));
         figure(&row, "size", "KiB", packed(&bytes).len() as f64 / 1024.0);
     }

@@ -44,6 +44,11 @@ pub(super) fn sample(tp: TcpSock, flow: &mut FlowState, mrtt_us: u32, srtt_us_x8
         count(Loss::RttUnknown);
         return;
     }
+    // The echoed timestamp's milliseconds make no minimum; the newest delivered segment was timed in µs.
+    let timed_us = if is_timed_in_us(us) { us } else { tp.rack_rtt_us() };
+    if is_timed_in_us(timed_us) {
+        flow.own_min_rtt_us = flow.own_min_rtt_us.min(timed_us);
+    }
     if is_too_soon(tp, flow) {
         count_left_out();
         return;
@@ -52,11 +57,6 @@ pub(super) fn sample(tp: TcpSock, flow: &mut FlowState, mrtt_us: u32, srtt_us_x8
     flow.rtt_samples = flow.rtt_samples.wrapping_add(1);
     flow.rtt_sum_us += u64::from(us);
     flow.rtt_max_us = flow.rtt_max_us.max(us);
-    // The echoed timestamp's milliseconds make no minimum; the newest delivered segment was timed in µs.
-    let timed_us = if is_timed_in_us(us) { us } else { tp.rack_rtt_us() };
-    if is_timed_in_us(timed_us) {
-        flow.own_min_rtt_us = flow.own_min_rtt_us.min(timed_us);
-    }
 }
 
 /// Whether the connection's last sample was so short a time ago that this one is left out. Where every sample is taken the

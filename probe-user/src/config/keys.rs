@@ -99,9 +99,9 @@ pub(super) const KEYS: &[Key] = &[
         name: "rtt_interval",
         takes: "time, 0s to 1m",
         default: "\"0s\"",
-        example: "\"100ms\"",
+        example: "",
         effect: Effect::Restart,
-        help: "Shortest time between two round-trip samples of one connection. 0s takes one of every round trip: then long and busy connections weigh most. With a time they weigh by how long they send; `flowprobe_rtt_samples_left_out_total` counts the others.",
+        help: "Shortest time between two round-trip samples of one connection. 0s takes one of every round trip: then connections that send long, and over short paths, weigh most. With a time, such as \"100ms\", those whose round trips are shorter weigh by how long they send; `flowprobe_rtt_samples_left_out_total` counts the round trips that were left out. The smallest round trip is of all of them. `flowprobe watch` without a daemon takes every one.",
         set: |draft, value| {
             let range = Duration::ZERO..=LONGEST_INTERVAL;
             draft.config.rtt_interval = parsed(value, "a time from 0s to 1m, such as \"100ms\",", |text| {

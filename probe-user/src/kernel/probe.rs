@@ -166,7 +166,8 @@ impl Probe {
     /// It was taken before.
     pub fn take_losses(&mut self) -> Result<Losses> {
         let losses = self.ebpf.take_map("LOSSES").context("the loss counters were taken before")?;
-        let left_out = self.ebpf.take_map("LEFT_OUT").context("the loss counters were taken before")?;
+        let left_out =
+            self.ebpf.take_map("LEFT_OUT").context("the counter of what is left out was taken before")?;
         Ok(Losses(Arc::new(Mutex::new(Counts {
             losses: Array::try_from(losses).context("cannot use the loss counters")?,
             left_out: PerCpuArray::try_from(left_out)
@@ -239,7 +240,8 @@ fn attach_all(purpose: &Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
     // Woken when a quarter is unread: the rest is room for the time that the reader needs to come.
     let wake_at_bytes = purpose.ring_bytes / 4;
     let hz = clock::jiffies_per_second();
-    let rtt_interval_us = u32::try_from(purpose.rtt_interval.min(LONGEST_INTERVAL).as_micros())?;
+    let rtt_interval_us =
+        u32::try_from(purpose.rtt_interval.min(LONGEST_INTERVAL).as_nanos().div_ceil(1000))?;
     let log_level = if purpose.log { u8::MAX } else { 0 };
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&btf))

@@ -58,7 +58,7 @@ fn sweep_against(sheet: &Sheet, kind: &str, other: &str) -> Option<f64> {
     Some(cpu(kind)? / cpu(other)?)
 }
 
-const ALL: [Budget; 20] = [
+const ALL: [Budget; 22] = [
     at_most(1_000.0, "ns", "in-kernel time of a socket's life (crr)", |sheet| {
         median(sheet, "kernel-time", "crr/flowprobe: all/net a socket")
     }),
@@ -105,8 +105,14 @@ const ALL: [Budget; 20] = [
     at_most(1.0, "B", "daemon's memory for a socket more, fitted", |sheet| {
         median(sheet, "sweep", "fit: daemon's memory/a socket more")
     }),
-    at_most(50.0, "ms", "scrape of 1,000 groups, p99", |sheet| {
+    at_most(50.0, "ms", "scrape of 1,000 groups, text, p99", |sheet| {
         median(sheet, "scrape", "1,000 groups, text/p99")
+    }),
+    at_most(50.0, "ms", "scrape of 1,000 groups, protobuf and gzip as Prometheus asks, p99", |sheet| {
+        median(sheet, "scrape", "1,000 groups, protobuf, gzip/p99")
+    }),
+    at_most(30.0, "MiB", "daemon's resident memory after scrapes of 1,000 groups", |sheet| {
+        median(sheet, "scrape", "1,000 groups, text/resident")
     }),
     at_most(50.0, "ms", "scrape, p99, at the most sockets", |sheet| {
         at_largest(sheet, "scrape", ", fresh/p99")

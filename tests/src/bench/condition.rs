@@ -129,6 +129,14 @@ impl Running {
         }
     }
 
+    /// Has flowprobe look at every socket once; nothing for what does not sweep.
+    pub(super) fn sweep(&self) -> Result<()> {
+        if let Guard::Flowprobe(daemon) = &self.guard {
+            daemon.sweep()?;
+        }
+        Ok(())
+    }
+
     /// Ends it and waits for its end.
     pub(super) fn stop(self) -> Result<()> {
         match self.guard {

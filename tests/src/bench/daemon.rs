@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(120);
 const SWEEPER: &str = "sweeper";
 
 /// As Prometheus asks for native histograms.
-const PROTOBUF: &str =
+pub(super) const PROTOBUF: &str =
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
 /// How the names of run directories begin.
@@ -139,13 +139,16 @@ impl Daemon {
         get_text(self.address, "/metrics").with_context(|| format!("it said: {}", self.log().trim()))
     }
 
-    /// Length of its metrics in protobuf, bytes.
-    pub(super) fn protobuf(&self) -> Result<usize> {
-        let answer = fetch(self.address, "/metrics", &[("Accept", PROTOBUF)])?;
+    /// Length of its metrics in a format and a content coding, bytes.
+    pub(super) fn metrics_as(&self, accept: &str, coding: &str) -> Result<usize> {
+        let answer = fetch(self.address, "/metrics", &[("Accept", accept), ("Accept-Encoding", coding)])?;
+        let head = answer.head.to_ascii_lowercase();
+        ensure!(answer.status == 200, "a scrape gave {}", answer.status);
         ensure!(
-            answer.head.to_ascii_lowercase().contains("application/vnd.google.protobuf"),
-            "the metrics came in another form"
+            head.contains("application/vnd.google.protobuf") == (accept == PROTOBUF),
+            "another form came"
         );
+        ensure!(head.contains("content-encoding: gzip") == (coding == "gzip"), "another coding came");
         Ok(answer.body.len())
     }
 

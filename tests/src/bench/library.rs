@@ -24,16 +24,19 @@ pub(super) fn bench(name: &str, context: &Context<'_>, samples: &mut Samples) ->
         }
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo")?;
         ensure!(output.status.success(), "`cargo bench -p probe-user --bench {name}` failed");
+        let mut figures = 0;
         for line in String::from_utf8(output.stdout)?.lines() {
             let [figure, unit, value] = line.splitn(3, '\t').collect::<Vec<_>>()[..] else {
                 continue;
             };
+            figures += 1;
             samples.add(
                 figure,
                 known(unit)?,
                 value.parse().with_context(|| format!("{line:?} is no figure"))?,
             );
         }
+        ensure!(figures > 0, "`cargo bench -p probe-user --bench {name}` printed no figure");
     }
     Ok(())
 }

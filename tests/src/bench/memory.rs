@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::condition::Condition;
+use super::condition::{Condition, Running};
 use super::driver::Holding;
 use super::machine::kib_of;
 use super::parts::Context;
@@ -16,9 +16,9 @@ use crate::kit::pause;
 
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     for _ in 0..context.plan.long_rounds.min(3) {
-        let without = growth(context)?;
+        let without = growth(context, None)?;
         let flowprobe = Condition::Flowprobe.start()?;
-        let with = growth(context)?;
+        let with = growth(context, Some(&flowprobe))?;
         samples.add("maps, once/memory", "KiB", flowprobe.objects.map_bytes()? as f64 / 1024.0);
         flowprobe.stop()?;
         samples.add("a socket, nothing/memory", "B", without.all);
@@ -52,10 +52,14 @@ impl Growth {
     }
 }
 
-fn growth(context: &Context<'_>) -> Result<Growth> {
+/// Of sockets that a sweep has seen: what was accounted of one is kept from then on.
+fn growth(context: &Context<'_>, beside: Option<&Running>) -> Result<Growth> {
     let before = slab_at_rest()?;
     let caches_before = caches(&fs::read_to_string("/proc/slabinfo")?);
     let holding = Holding::start(context.plan.memory_sockets, 0.0, 0)?;
+    if let Some(flowprobe) = beside {
+        flowprobe.sweep()?;
+    }
     let after = slab_at_rest()?;
     let mut caches = caches(&fs::read_to_string("/proc/slabinfo")?);
     for (name, bytes) in &mut caches {

@@ -99,16 +99,17 @@ pub(super) const ALL: [Question; 11] = [
         title: "Scrapes",
         method: "One after the other over HTTP, while a tenth of the connections is active each second. Fresh: the sums are \
                  there. Stale: the scrape finds sums older than a second (or ten times a sweep) and waits for a sweep. 1,000 groups: \
-                 a client network each, of which one connection was seen. Rendering: what of it the library does, without HTTP, \
-                 of groups with forty round trips each; processor time, the fastest of 50, and what the allocator was asked for.",
+                 a client network each, of which one connection was seen; the reading of the answer is in the time. Rendering: what of it \
+                 the library does, without HTTP, of groups with forty round trips each; processor time, the fastest of some \
+                 runs, with the allocator that counts what it is asked for; gzip is the compression alone.",
         columns: &["p50", "p99", "longest", "time", "size", "series", "allocations", "allocated", "resident"],
         measure: scrape::measure,
     },
     Question {
         name: "networks",
         title: "Networks by routing table",
-        method: "A synthetic table with the prefix lengths of the Internet's of 2025; processor time, the best of some runs, and \
-                 what the allocator was asked for. Any: a random prefix each time, so nothing is in the processor's caches; few: \
+        method: "A synthetic table with the prefix lengths of the Internet's of 2025; processor time, the best of some runs \
+                 (of files: one), and what the allocator was asked for. Any: a random prefix each time, so nothing is in the processor's caches; few: \
                  of 10,000 prefixes of unequal weight, as clients are. Why this library: docs/decisions/networks.md.",
         columns: &[
             "file",

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::child::resident_kib;
-use super::daemon::{Daemon, Setting};
+use super::daemon::{Daemon, PROTOBUF, Setting};
 use super::driver::Holding;
 use super::library;
 use super::parts::Context;
@@ -55,9 +55,14 @@ fn groups(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     let (fresh, _) = context.plan.scrapes;
     add(samples, "1,000 groups, text", fresh, Duration::ZERO, || daemon.metrics().map(|text| text.len()))?;
     shape(samples, "1,000 groups, text", &daemon)?;
-    add(samples, "1,000 groups, protobuf", fresh, Duration::ZERO, || daemon.protobuf())?;
-    let resident = resident_kib(daemon.id())? as f64 / 1024.0;
-    samples.add("1,000 groups, text/resident", "MiB", resident);
+    samples.add("1,000 groups, text/resident", "MiB", resident_kib(daemon.id())? as f64 / 1024.0);
+    for (row, accept, coding) in [
+        ("1,000 groups, text, gzip", "text/plain", "gzip"),
+        ("1,000 groups, protobuf", PROTOBUF, "identity"),
+        ("1,000 groups, protobuf, gzip", PROTOBUF, "gzip"),
+    ] {
+        add(samples, row, fresh, Duration::ZERO, || daemon.metrics_as(accept, coding))?;
+    }
     daemon.stop()
 }
 
@@ -73,6 +78,9 @@ fn crowd() -> Result<()> {
             client.connect(&server.into())?;
             let mut client = TcpStream::from(client);
             let (mut accepted, _) = listener.accept()?;
+            for end in [&client, &accepted] {
+                end.set_read_timeout(Some(COUNTED))?;
+            }
             let mut bytes = [0; 100];
             client.write_all(&bytes)?;
             accepted.read_exact(&mut bytes)?;

@@ -66,7 +66,7 @@ pub(super) fn dashboard() -> Dashboard {
                     lines(
                         "Round trips",
                         "s",
-                        "One sample a round trip: connections that send more count more.",
+                        "One sample a round trip, unless rtt_interval is set: connections that send more count more.",
                         vec![
                             query(quantile("0.5", "rtt", "", ""), "p50"),
                             query(quantile("0.9", "rtt", "", ""), "p90"),
