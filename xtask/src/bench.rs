@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what flowprobe and its peers cost, every condition under the same load, in turn, in one run.
 //!
-//! The programs `load` and `bench` of the crate `tests` do the measuring and the writing. The full form takes most of an
-//! hour and writes docs/performance.md, docs/performance.json and docs/performance/*.svg; the quick one takes two
+//! The programs `load` and `bench` of the crate `tests` do the measuring and the writing. The full form takes an
+//! hour and a half and writes docs/performance.md, docs/performance.json and docs/performance/*.svg; the quick one takes two
 //! minutes and writes the same under target/bench/quick, for it shows only that the measuring works.
 
 use std::{
@@ -34,18 +34,22 @@ Examples:
   cargo xtask bench                            writes docs/performance.md
   cargo xtask bench --only sweep,memory        the other parts keep their last figures
   cargo xtask bench --only rates,flowprobe --rounds 15
+  cargo xtask bench --only sweep --most 100000  five minutes instead of half an hour
   FLOWPROBE_BIN=old/flowprobe cargo xtask bench --quick --only kernel-time
 
 Peers are Debian's: apt-get install -y bpftrace libbpf-tools iproute2. Those that are missing
 are left out, by name. A part that is measured replaces its last figures as a whole, and says
 how the new ones stand to them.")]
 pub(crate) struct Arguments {
-    /// Two minutes instead of most of an hour; writes target/bench/quick instead of docs
+    /// Two minutes instead of an hour and a half; writes target/bench/quick instead of docs
     #[arg(long)]
     quick: bool,
     /// How often each condition is measured [default: 7, quick: 3]
     #[arg(long, value_name = "N")]
     rounds: Option<u16>,
+    /// Open sockets at most: a sweep is asked for only after a hundred times the last one's time
+    #[arg(long, value_name = "SOCKETS")]
+    most: Option<u64>,
     /// Parts and conditions to measure, separated by commas [default: all]
     #[arg(long, value_name = "ROWS", value_delimiter = ',')]
     only: Vec<String>,
@@ -75,6 +79,9 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     }
     if let Some(rounds) = arguments.rounds {
         command.args(["--rounds", &rounds.to_string()]);
+    }
+    if let Some(most) = arguments.most {
+        command.args(["--most", &most.to_string()]);
     }
     if !arguments.only.is_empty() {
         command.args(["--only", &arguments.only.join(",")]);

@@ -157,10 +157,11 @@ impl Daemon {
         Scrape::parse(&self.metrics()?)
     }
 
-    /// How long to wait until a scrape finds the sums stale: by the daemon's rule a second, or ten times a sweep.
+    /// How long to wait until a scrape finds the sums stale: by the daemon's rule a second, or a hundred times what the last
+    /// sweep took of a CPU, which is no more than its time on the wall.
     pub(super) fn stale_after(&self) -> Result<Duration> {
         let took = self.scrape()?.value("flowprobe_sweep_duration_seconds", &[]).unwrap_or(0.0);
-        Ok(Duration::from_secs_f64((took * 10.0).max(1.0)) + Duration::from_millis(50))
+        Ok(Duration::from_secs_f64((took * 100.0).max(1.0)) + Duration::from_millis(50))
     }
 
     /// Lets the daemon sweep once, by a scrape that finds its sums stale.
@@ -169,12 +170,17 @@ impl Daemon {
         let before = Ran::of_thread(self.id(), SWEEPER)?;
         self.metrics()?;
         let after = self.sweeper_at_rest()?;
+        let spent = after.since(before).time;
+        ensure!(
+            !spent.is_zero(),
+            "the daemon did not sweep: its rule of when sums are stale is not the bench's"
+        );
         let scrape = self.scrape()?;
         let value = |name: &str| scrape.value(name, &[]).with_context(|| format!("no {name}"));
         Ok(Sweep {
             sockets: value("flowprobe_sweep_sockets")?,
             wall_us: value("flowprobe_sweep_duration_seconds")? * 1e6,
-            cpu_us: after.since(before).time.as_secs_f64() * 1e6,
+            cpu_us: spent.as_secs_f64() * 1e6,
         })
     }
 

@@ -18,7 +18,7 @@ pub(super) struct Plan {
     /// How long a quiet machine is waited for between two measurements, at most.
     pub(super) settle: Duration,
     /// Numbers of open sockets, both ends of a connection counted.
-    pub(super) sizes: &'static [u64],
+    pub(super) sizes: Vec<u64>,
     /// Sweeps of each kind at each size.
     pub(super) sweeps: usize,
     /// Sockets for the memory of one.
@@ -45,7 +45,7 @@ impl Plan {
             run: 3.0,
             warm_up: 0.5,
             settle: Duration::from_secs(3),
-            sizes: &[1_000, 10_000, 100_000, 200_000, 400_000],
+            sizes: vec![1_000, 10_000, 100_000, 200_000, 400_000],
             sweeps: 5,
             memory_sockets: 200_000,
             latency_sockets: 200_000,
@@ -65,7 +65,7 @@ impl Plan {
             run: 0.3,
             warm_up: 0.1,
             settle: Duration::from_millis(100),
-            sizes: &[1_000, 10_000],
+            sizes: vec![1_000, 10_000],
             sweeps: 1,
             memory_sockets: 20_000,
             latency_sockets: 10_000,

@@ -28,6 +28,9 @@ struct Arguments {
     /// How often each condition is measured [default: 7, quick: 3]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
+    /// Open sockets at most [default: 400000, quick: 10000]
+    #[arg(long, value_name = "SOCKETS", value_parser = clap::value_parser!(u64).range(1_000..))]
+    most: Option<u64>,
     /// Parts and conditions, by their names, separated by commas
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -88,6 +91,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 fn plan(arguments: &Arguments) -> Plan {
     let mut plan = if arguments.quick { Plan::quick() } else { Plan::full() };
+    if let Some(most) = arguments.most {
+        plan.sizes.retain(|size| *size <= most);
+        plan.memory_sockets = plan.memory_sockets.min(most);
+        plan.latency_sockets = plan.latency_sockets.min(most);
+    }
     if let Some(rounds) = arguments.rounds {
         plan.rounds = usize::from(rounds);
         plan.long_rounds = plan.rounds;

@@ -23,7 +23,7 @@ pub(super) const METHODS: [&str; 5] =
 const LONG: Duration = Duration::from_secs(300);
 
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
-    for &sockets in context.plan.sizes {
+    for &sockets in &context.plan.sizes {
         context.say(&format!("{sockets} sockets"));
         if let Err(error) = at(context, sockets, samples) {
             samples.absent(format!("{sockets} sockets"), format!("{error:#}"));
