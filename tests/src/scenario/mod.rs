@@ -41,7 +41,7 @@ pub use configured::Configured;
 pub use daemon::{Daemon, command, flows};
 pub use download::{Download, Run};
 pub use in_vm::run_in_vm;
-pub use probe::{Probe, alone, hold};
+pub use probe::{Probe, alone, hold, hold_times};
 pub use prometheus::{Answered, Prometheus};
 pub use watch::Watch;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::download::PORT;
+use super::probe::again;
 use super::{Download, LONG, Probe, expect, median_bound};
 use crate::kit::{Line, wait_until};
 use crate::link::{Direction, Gso, Link, Pick, Rule};
@@ -90,19 +91,6 @@ pub fn path_change_shows_both(probe: &Probe) -> Result<()> {
 /// When they differ by more.
 pub fn samples_are_the_round_trips(probe: &Probe) -> Result<()> {
     again(|| samples_are_once(probe))
-}
-
-/// The link sees a packet when it reads it from the device. A machine that stalls in between makes it see other round trips,
-/// and other times, than there were; a fault of the probe's would be there each time.
-fn again(scenario: impl Fn() -> Result<()>) -> Result<()> {
-    const ATTEMPTS: usize = 3;
-    for _ in 1..ATTEMPTS {
-        match scenario() {
-            Ok(()) => return Ok(()),
-            Err(error) => println!("# once more, because {error:#}"),
-        }
-    }
-    scenario()
 }
 
 fn samples_are_once(probe: &Probe) -> Result<()> {
