@@ -62,7 +62,7 @@ mod tests {
         let own = SelfStats { jiffies_per_second: Some(250), ..SelfStats::default() };
         let snapshot = Snapshot { groups, ..Snapshot::default() };
         let text = prometheus::text(&snapshot, &own).unwrap();
-        let text = String::from_utf8(text.to_vec()).unwrap();
+        let text = String::from_utf8(text).unwrap();
         let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains("role=")).count();
         let cost = SeriesCost::measured();
         assert_eq!(cost.classic, lines as u64);

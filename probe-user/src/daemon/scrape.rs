@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use probe_common::fields::FIELDS;
-use tokio::{sync::mpsc, task::block_in_place};
+use tokio::sync::{Mutex, mpsc};
 
 use super::{
     ledger::{LastSweep, Ledger},
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     control::{End, Hello, Requests, Watchers},
     export::{
-        http::{MetricsSource, Rendered},
+        http::{MetricsSource, Pieces, Rendered},
         negotiation::Format,
         prometheus::Exposition,
         stats::{HookStats, SelfStats, SweepStats},
@@ -35,6 +35,8 @@ pub(super) struct Scrape {
     reload: reload::Handle,
     exposition: Exposition,
     web: Option<Arc<Web>>,
+    /// Whose scrape sees to it that the sums are fresh.
+    turn: Mutex<()>,
 }
 
 impl Scrape {
@@ -45,7 +47,26 @@ impl Scrape {
         reload: reload::Handle,
         web: Option<Arc<Web>>,
     ) -> Self {
-        Self { ledger, sweeper, reader, reload, exposition: Exposition::default(), web }
+        Self {
+            ledger,
+            sweeper,
+            reader,
+            reload,
+            exposition: Exposition::default(),
+            web,
+            turn: Mutex::default(),
+        }
+    }
+
+    /// Sweeps if the sums are stale, once for all scrapes that wait together, and adds up what ended.
+    async fn freshen(&self) {
+        let _turn = self.turn.lock().await;
+        let stale = |sweep: LastSweep| sweep.ended.elapsed() > FRESH.max(sweep.timing.cpu * SHARE_OF_A_CPU);
+        if self.ledger.last_sweep().is_none_or(stale) {
+            // One that takes longer serves the next scrape.
+            let _ = tokio::time::timeout(PATIENCE, self.sweeper.sweep()).await;
+        }
+        self.reader.drain().await;
     }
 
     fn own(&self) -> SelfStats {
@@ -95,15 +116,8 @@ impl MetricsSource for Scrape {
 
     fn render(&self, format: Format) -> Rendered<'_> {
         Box::pin(async move {
-            let stale =
-                |sweep: LastSweep| sweep.ended.elapsed() > FRESH.max(sweep.timing.cpu * SHARE_OF_A_CPU);
-            if self.ledger.last_sweep().is_none_or(stale) {
-                // One that takes longer serves the next scrape.
-                let _ = tokio::time::timeout(PATIENCE, self.sweeper.sweep()).await;
-            }
-            self.reader.drain().await;
-            // With a thousand groups it takes some 40 ms, in which other tasks shall go on.
-            block_in_place(|| self.exposition.render(format, &self.ledger.show(), &self.own()))
+            self.freshen().await;
+            Box::new(self.exposition.pieces(format, self.ledger.show(), self.own())) as Pieces
         })
     }
 }

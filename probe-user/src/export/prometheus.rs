@@ -1,10 +1,9 @@
 //! The exposition, made of one snapshot when a scrape asks: Prometheus' text, or its protobuf format.
 //!
-//! Reads nothing but what it is given, and /proc/self for `process_*`. One family is in memory at a time, beside what is
-//! written. A group is about 17 kB of text or 6 kB of protobuf, in 40 µs or 15 µs
-//! (docs/decisions/exposition.md).
+//! Reads nothing but what it is given, and /proc/self for `process_*`. It is made piece by piece, while what was made before is
+//! being sent: of a thousand groups it is 20 MB of text. What it costs stands in docs/performance.md, Scrapes.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, vec};
 
 use bytes::Bytes;
 use prometheus::{
@@ -19,7 +18,7 @@ use super::{
     negotiation::Format,
     protobuf,
     stats::SelfStats,
-    text::Groups,
+    text,
 };
 use crate::aggregate::{DURATION_EXPONENTS, DurationHistogram, RttHistogram, Series, Snapshot};
 
@@ -47,37 +46,114 @@ impl Default for Exposition {
 }
 
 impl Exposition {
-    /// All families, those of this process too.
-    ///
-    /// # Errors
-    /// The families cannot be written; one sentence.
-    pub fn render(&self, format: Format, snapshot: &Snapshot, own: &SelfStats) -> Result<Bytes, String> {
-        let mut out = match format {
-            Format::Text => text_of(snapshot, own)?,
-            Format::Protobuf => {
-                let mut out = Vec::new();
-                let groups = protobuf::Groups::of(snapshot);
-                for family in shown_families(own) {
-                    if family.is_by_group() {
-                        groups.append(family, hz(own), &mut out)?;
-                    } else if let Some(message) = message(family, snapshot, own) {
-                        protobuf::append(&message, &mut out)?;
-                    }
-                }
-                out
-            }
-        };
-        for family in self.process.collect() {
-            match format {
-                Format::Text => encode_one(&family, &mut out)?,
-                Format::Protobuf => protobuf::append(&family, &mut out)?,
-            }
-        }
-        Ok(out.into())
+    /// All families, ordered by name, and behind them those of this process; one without series is left out.
+    #[must_use]
+    pub fn pieces(&self, format: Format, snapshot: Snapshot, own: SelfStats) -> Pieces {
+        Pieces { process: self.process.collect().into_iter(), ..Pieces::of(format, snapshot, own) }
     }
 }
 
-/// Content type of [`Exposition::render`] in a format.
+/// An exposition, to be read piece by piece; an error is one sentence and its end.
+pub struct Pieces {
+    groups: Groups,
+    snapshot: Snapshot,
+    own: SelfStats,
+    families: vec::IntoIter<&'static Family>,
+    /// The family that the piece before ended in, and its first group that is to come.
+    begun: Option<(&'static Family, usize)>,
+    process: vec::IntoIter<MetricFamily>,
+}
+
+enum Groups {
+    Text(text::Groups),
+    Protobuf(protobuf::Groups),
+}
+
+/// Length at which a piece ends, bytes: of text behind a group, of protobuf behind a family, whose length stands before it.
+const PIECE: usize = 64 << 10;
+/// What the last group may add.
+const ROOM: usize = 8 << 10;
+
+impl Pieces {
+    fn of(format: Format, snapshot: Snapshot, own: SelfStats) -> Self {
+        let groups = match format {
+            Format::Text => Groups::Text(text::Groups::of(&snapshot)),
+            Format::Protobuf => Groups::Protobuf(protobuf::Groups::of(&snapshot)),
+        };
+        let families = shown_families(&own).into_iter();
+        Self { groups, snapshot, own, families, begun: None, process: Vec::new().into_iter() }
+    }
+
+    /// All of them as one.
+    ///
+    /// # Errors
+    /// A family cannot be written; one sentence.
+    pub fn whole(self) -> Result<Vec<u8>, String> {
+        let mut out = Vec::new();
+        for piece in self {
+            out.extend_from_slice(&piece?);
+        }
+        Ok(out)
+    }
+
+    /// Appends a family or a part of one; false when there are no more.
+    fn append(&mut self, out: &mut Vec<u8>) -> Result<bool, String> {
+        let begun = self.begun.take().or_else(|| self.families.next().map(|family| (family, 0)));
+        let hz = hz(&self.own);
+        let message = match begun {
+            Some((family, first)) if family.is_by_group() => {
+                match &self.groups {
+                    Groups::Text(groups) => {
+                        let next = groups.append(family, hz, first, PIECE, out);
+                        self.begun = next.map(|next| (family, next));
+                    }
+                    Groups::Protobuf(groups) => groups.append(family, hz, out)?,
+                }
+                return Ok(true);
+            }
+            Some((family, _)) => message(family, &self.snapshot, &self.own),
+            None => match self.process.next() {
+                None => return Ok(false),
+                some => some,
+            },
+        };
+        if let Some(message) = message {
+            match self.groups {
+                Groups::Text(_) => encode(message, out)?,
+                Groups::Protobuf(_) => protobuf::append(&message, out)?,
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Result<Bytes, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut out = Vec::with_capacity(PIECE + ROOM);
+        while out.len() < PIECE {
+            match self.append(&mut out) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(reason) => {
+                    (self.families, self.process) = (Vec::new().into_iter(), Vec::new().into_iter());
+                    return Some(Err(reason));
+                }
+            }
+        }
+        (!out.is_empty()).then(|| Ok(out.into()))
+    }
+}
+
+fn encode(family: MetricFamily, out: &mut Vec<u8>) -> Result<(), String> {
+    let name = family.name().to_owned();
+    TextEncoder::new()
+        .encode(&[family], out)
+        .map_err(|e| format!("{name} cannot be written as text: {e}; please report this"))
+}
+
+/// Content type of [`Exposition::pieces`] in a format.
 #[must_use]
 pub const fn content_type(format: Format) -> &'static str {
     match format {
@@ -86,33 +162,12 @@ pub const fn content_type(format: Format) -> &'static str {
     }
 }
 
-/// Families without those of the process in text, ordered by name; one without series is left out.
+/// The exposition as one text, without the families of this process.
 ///
 /// # Errors
-/// A family has no name or no series; one sentence.
-pub fn text(snapshot: &Snapshot, own: &SelfStats) -> Result<Bytes, String> {
-    text_of(snapshot, own).map(Bytes::from)
-}
-
-fn text_of(snapshot: &Snapshot, own: &SelfStats) -> Result<Vec<u8>, String> {
-    let mut out = String::new();
-    let groups = Groups::of(snapshot);
-    for family in shown_families(own) {
-        if family.is_by_group() {
-            groups.append(family, hz(own), &mut out);
-        } else if let Some(message) = message(family, snapshot, own) {
-            TextEncoder::new().encode_utf8(&[message], &mut out).map_err(|e| unwritable(family.name, &e))?;
-        }
-    }
-    Ok(out.into_bytes())
-}
-
-fn encode_one(family: &MetricFamily, out: &mut Vec<u8>) -> Result<(), String> {
-    TextEncoder::new().encode(std::slice::from_ref(family), out).map_err(|e| unwritable(family.name(), &e))
-}
-
-fn unwritable(name: &str, error: &prometheus::Error) -> String {
-    format!("{name} cannot be written as text: {error}; please report this")
+/// A family cannot be written; one sentence.
+pub fn text(snapshot: &Snapshot, own: &SelfStats) -> Result<Vec<u8>, String> {
+    Pieces::of(Format::Text, snapshot.clone(), own.clone()).whole()
 }
 
 /// What this kernel has the fields for, ordered by name.

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::Write as _,
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -146,7 +147,7 @@ fn group_labels(labels: &LabelSet, group: &Group) -> Vec<LabelPair> {
 
 /// The text, which is what the crate's encoder makes of the messages.
 fn text(snapshot: &Snapshot, own: &SelfStats) -> String {
-    let text = String::from_utf8(super::text(snapshot, own).unwrap().to_vec()).unwrap();
+    let text = String::from_utf8(super::text(snapshot, own).unwrap()).unwrap();
     let theirs = TextEncoder::new().encode_to_string(&families(snapshot, own)).unwrap();
     assert!(text == theirs, "the text differs from the crate's:\n{text}\n--- the crate's\n{theirs}");
     text
@@ -164,8 +165,25 @@ fn the_exposition_is_the_golden_one() {
 }
 
 #[test]
+fn many_groups_come_in_pieces_of_one_text() {
+    let one = snapshot().groups.into_values().next().unwrap();
+    let group = |n: u32| Group { service: Some(format!("s{n}").into()), ..Group::plain(None, None) };
+    let snapshot = Snapshot {
+        groups: (0..200).map(|n| (group(n), Arc::clone(&one))).collect(),
+        labels: LabelSet { service: true, ..LabelSet::default() },
+        ..Snapshot::default()
+    };
+    let families = text(&snapshot, &own()).lines().filter(|line| line.starts_with("# TYPE")).count();
+    let pieces: Vec<usize> =
+        Pieces::of(Format::Text, snapshot, own()).map(|piece| piece.unwrap().len()).collect();
+    let (last, others) = pieces.split_last().unwrap();
+    assert!(others.len() > families / 2, "{pieces:?}");
+    assert!(others.iter().all(|length| (PIECE..PIECE + ROOM).contains(length)) && *last > 0, "{pieces:?}");
+}
+
+#[test]
 fn promtool_has_nothing_to_say() {
-    let exposition = Exposition::default().render(Format::Text, &snapshot(), &own()).unwrap();
+    let exposition = Exposition::default().pieces(Format::Text, snapshot(), own()).whole().unwrap();
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -181,9 +199,13 @@ fn promtool_has_nothing_to_say() {
 
 #[test]
 fn the_process_shows_itself() {
-    let exposition =
-        Exposition::default().render(Format::Text, &Snapshot::default(), &SelfStats::default()).unwrap();
-    let text = String::from_utf8(exposition.to_vec()).unwrap();
+    let text = String::from_utf8(
+        Exposition::default()
+            .pieces(Format::Text, Snapshot::default(), SelfStats::default())
+            .whole()
+            .unwrap(),
+    )
+    .unwrap();
     for name in ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"] {
         assert!(text.contains(&format!("\n{name} ")), "{name}");
     }

@@ -3,6 +3,8 @@
 //! Messages and field numbers are those of io/prometheus/client/metrics.proto in prometheus/client_model; what flowprobe
 //! never sends (summaries, exemplars, timestamps, float histograms) is left out.
 
+use std::sync::Arc;
+
 use prometheus::proto::{self, MetricType};
 use prost::{Message, encoding};
 
@@ -101,10 +103,10 @@ pub(super) enum Type {
 }
 
 /// Groups with their labels as they stand in each of their messages, made once a scrape.
-pub(super) struct Groups<'a>(Vec<(Vec<u8>, &'a Series)>);
+pub(super) struct Groups(Vec<(Vec<u8>, Arc<Series>)>);
 
-impl<'a> Groups<'a> {
-    pub(super) fn of(snapshot: &'a Snapshot) -> Self {
+impl Groups {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
         let labels = |group| {
             let mut bytes = Vec::new();
             for (name, value) in snapshot.labels.of(group) {
@@ -112,7 +114,7 @@ impl<'a> Groups<'a> {
             }
             bytes
         };
-        Self(snapshot.groups.iter().map(|(group, series)| (labels(group), series.as_ref())).collect())
+        Self(snapshot.groups.iter().map(|(group, series)| (labels(group), Arc::clone(series))).collect())
     }
 
     /// Appends a family with series a group; nothing when it has none.

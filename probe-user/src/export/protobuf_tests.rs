@@ -83,7 +83,7 @@ fn own() -> SelfStats {
 }
 
 fn rendered(format: Format) -> Vec<u8> {
-    Exposition::default().render(format, &snapshot(), &own()).unwrap().to_vec()
+    Exposition::default().pieces(format, snapshot(), own()).whole().unwrap()
 }
 
 #[test]

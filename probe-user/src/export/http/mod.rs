@@ -4,7 +4,7 @@
 //! One request a connection, GET and HEAD only. A client can hold a connection for [`Limits::total`] at most, a TLS
 //! handshake included; the number of connections is bounded, and a new one displaces the one that has been silent longest,
 //! so silent clients never lock an honest one out. Costs one task and at most 16 kB a connection (with TLS, a
-//! handshake message of 64 kB too, rustls' bound), besides the text being sent, which simultaneous scrapes share.
+//! handshake message of 64 kB too, rustls' bound), besides two pieces of a scrape's text and the snapshot that it is made of.
 
 use std::{future::Future, io, pin::Pin, pin::pin, sync::Arc, time::Duration};
 
@@ -49,8 +49,11 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-/// The body of a scrape, to come; the error is one sentence.
-pub type Rendered<'a> = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send + 'a>>;
+/// The body of a scrape; an error is one sentence, and its end.
+pub type Pieces = Box<dyn Iterator<Item = Result<Bytes, String>> + Send>;
+
+/// The body of a scrape, to come.
+pub type Rendered<'a> = Pin<Box<dyn Future<Output = Pieces> + Send + 'a>>;
 
 /// What the server serves.
 pub trait MetricsSource: Send + Sync {
@@ -60,7 +63,7 @@ pub trait MetricsSource: Send + Sync {
     /// Why not, in one sentence.
     fn ready(&self) -> Result<(), String>;
 
-    /// The metrics as of now. May be dropped before it is done; is not run twice at a time.
+    /// The metrics as of now. May be dropped before it is done.
     fn render(&self, format: Format) -> Rendered<'_>;
 }
 
@@ -69,11 +72,11 @@ pub trait MetricsSource: Send + Sync {
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
-    /// … of these with a request that has arrived: each may hold the text of a scrape.
+    /// … of these with a request that has arrived: each may hold the snapshot of a scrape.
     pub answers: usize,
     /// Time for a TLS handshake, and again for the head of the request.
     pub head: Duration,
-    /// Time for the source to make the text.
+    /// Time for the source to begin the text.
     pub render: Duration,
     /// Time for everything, to the last byte of the answer.
     pub total: Duration,

@@ -11,7 +11,7 @@ use axum::{
 };
 use tokio::time::timeout;
 
-use super::{MetricsSource, body::Bodies};
+use super::{MetricsSource, body::body};
 use crate::export::{
     negotiation::{Format, wants_gzip},
     prometheus::content_type,
@@ -24,7 +24,7 @@ const PAGE: &str = include_str!("page.html");
 /// Nothing on the page comes from elsewhere, and no browser shall be told otherwise.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// The paths of the server; a scrape gets its text within `render` or learns that it did not.
+/// The paths of the server; a scrape's text begins within `render` or it learns that it did not.
 pub(super) fn router(source: Arc<dyn MetricsSource>, render: Duration) -> Router {
     Router::new()
         .route("/", get(page))
@@ -33,39 +33,30 @@ pub(super) fn router(source: Arc<dyn MetricsSource>, render: Duration) -> Router
         .route("/-/ready", get(ready))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
-        .with_state(Arc::new(Shared { bodies: Bodies::new(Arc::clone(&source)), source, render }))
+        .with_state(Arc::new(Shared { source, render }))
 }
 
 struct Shared {
     source: Arc<dyn MetricsSource>,
-    bodies: Bodies,
     render: Duration,
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     let format = Format::asked(&field(&headers, &header::ACCEPT));
     let gzip = wants_gzip(&field(&headers, &header::ACCEPT_ENCODING));
-    let made = async {
-        let body = shared.bodies.scrape(format).await?;
-        let gzipped = if gzip { Arc::clone(&body).gzip().await } else { None };
-        Ok::<_, String>(gzipped.map_or_else(|| (body.plain(), false), |bytes| (bytes, true)))
-    };
-    match timeout(shared.render, made).await {
-        Ok(Ok((bytes, gzipped))) => {
-            let mut response = answer(StatusCode::OK, content_type(format), bytes);
-            let headers = response.headers_mut();
-            headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
-            if gzipped {
-                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            }
-            response
-        }
-        Ok(Err(reason)) => sentence(StatusCode::SERVICE_UNAVAILABLE, &reason),
-        Err(_elapsed) => sentence(
+    let Ok(pieces) = timeout(shared.render, shared.source.render(format)).await else {
+        return sentence(
             StatusCode::SERVICE_UNAVAILABLE,
             "The metrics were not ready in time; scrape again, and look at the load of the machine.",
-        ),
+        );
+    };
+    let mut response = answer(StatusCode::OK, content_type(format), body(pieces, gzip));
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    if gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
+    response
 }
 
 /// All lines of a list field as one (RFC 9110, 5.3); those that are no text are left out.

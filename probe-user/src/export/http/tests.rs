@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
 
 enum Text {
-    Ready(Bytes),
+    Ready(Vec<Result<Bytes, String>>),
     /// Says that it was asked, then waits to be let go.
     Held(Arc<Notify>, Arc<Notify>),
     Never,
@@ -34,15 +34,16 @@ impl MetricsSource for Source {
 
     fn render(&self, _format: Format) -> Rendered<'_> {
         Box::pin(async move {
-            match &self.text {
-                Text::Ready(bytes) => Ok(bytes.clone()),
+            let pieces = match &self.text {
+                Text::Ready(pieces) => pieces.clone(),
                 Text::Held(asked, go) => {
                     asked.notify_one();
                     go.notified().await;
-                    Ok(Bytes::from_static(b"late 1\n"))
+                    vec![Ok(Bytes::from_static(b"late 1\n"))]
                 }
                 Text::Never => pending().await,
-            }
+            };
+            Box::new(pieces.into_iter()) as Pieces
         })
     }
 }
@@ -70,7 +71,7 @@ impl Server {
     }
 
     async fn serving(limits: Limits, text: &'static [u8]) -> Self {
-        Self::start(limits, Ok(()), Text::Ready(Bytes::from_static(text))).await
+        Self::start(limits, Ok(()), Text::Ready(vec![Ok(Bytes::from_static(text))])).await
     }
 
     async fn send(&self, request: &str) -> TcpStream {
@@ -112,11 +113,12 @@ async fn each_path_answers_as_documented() {
     let metrics = server.ask(SCRAPE).await;
     assert!(metrics.starts_with("HTTP/1.1 200 "), "{metrics}");
     assert!(metrics.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{metrics}");
-    assert!(metrics.contains("\r\ncontent-length: 4\r\n") && metrics.ends_with("\r\n\r\na 1\n"), "{metrics}");
+    assert!(metrics.contains("\r\ntransfer-encoding: chunked\r\n"), "{metrics}");
+    assert!(metrics.ends_with("\r\n\r\n4\r\na 1\n\r\n0\r\n\r\n"), "{metrics}");
 
     let head = server.ask(&request("HEAD", "/metrics")).await;
     assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
-    assert!(head.contains("\r\ncontent-length: 4\r\n"), "{head}");
+    assert!(head.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
 
     assert!(server.ask(&request("GET", "/-/healthy")).await.starts_with("HTTP/1.1 200 "));
     assert!(server.ask(&request("GET", "/-/ready")).await.starts_with("HTTP/1.1 200 "));
@@ -134,6 +136,15 @@ async fn each_path_answers_as_documented() {
     assert!(server.ask("what is this\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
     let long = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(HEAD_BYTES));
     assert!(server.ask(&long).await.starts_with("HTTP/1.1 431 "));
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn a_scrape_that_breaks_off_is_not_taken_for_whole() {
+    let pieces = vec![Ok(Bytes::from_static(b"a 1\n")), Err("broken".to_owned())];
+    let server = Server::start(Limits::default(), Ok(()), Text::Ready(pieces)).await;
+    let broken = server.ask(SCRAPE).await;
+    assert!(!broken.contains("\r\n0\r\n\r\n"), "{broken}");
     server.finish().await;
 }
 
@@ -167,7 +178,7 @@ async fn silent_and_half_spoken_clients_lock_nobody_out() {
     for said in [0, 1, SCRAPE.len() - 1].into_iter().cycle().take(150) {
         silent.push((server.send(&SCRAPE[..said]).await, said));
     }
-    assert!(server.ask(SCRAPE).await.ends_with("a 1\n"));
+    assert!(server.ask(SCRAPE).await.contains("\r\na 1\n\r\n0\r\n"));
     // The honest one took the place of the oldest but 15.
     let newest = silent.split_off(150 - 15);
     for (stream, _) in silent {
@@ -176,7 +187,7 @@ async fn silent_and_half_spoken_clients_lock_nobody_out() {
     }
     for (mut stream, said) in newest {
         stream.write_all(&SCRAPE.as_bytes()[said..]).await.unwrap();
-        assert!(whole(stream).await.unwrap().ends_with("a 1\n"), "the newest were waited for");
+        assert!(whole(stream).await.unwrap().contains("\r\na 1\n\r\n0\r\n"), "the newest were waited for");
     }
     server.finish().await;
 }
@@ -232,7 +243,7 @@ async fn an_answer_under_way_is_finished_at_the_end_and_silence_is_not() {
     assert_eq!(whole(silent).await.unwrap(), "");
     assert!(TcpStream::connect(server.addr).await.is_err(), "nobody listens any more");
     go.notify_one();
-    assert!(whole(scraper).await.unwrap().ends_with("late 1\n"));
+    assert!(whole(scraper).await.unwrap().contains("\r\nlate 1\n\r\n0\r\n"));
     timeout(PATIENCE, server.task).await.unwrap().unwrap().unwrap();
 }
 
