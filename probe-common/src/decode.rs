@@ -103,12 +103,10 @@ mod tests {
     use crate::histogram::bucket_of;
 
     fn flow() -> FlowRecord {
-        {
-            let mut record = FlowRecord::zeroed();
-            record.abi = crate::ABI_VERSION;
-            record.kind = kind::CLOSED;
-            record
-        }
+        let mut record = FlowRecord::zeroed();
+        record.abi = crate::ABI_VERSION;
+        record.kind = kind::CLOSED;
+        record
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use tests::kit::{Process, take_turn};
+use tests::kit::{PROTOBUF, Process, take_turn};
 use tests::link::Link;
 use tests::scenario::{Daemon, LONG, Prometheus, expect};
 use tests::traffic::{Behaviour, Options, Server, connect, receive_all};
@@ -113,13 +113,11 @@ fn a_scraper_gets_the_form_and_the_coding_it_asks_for() -> Result<()> {
         expect("curl's exit code", done.code, Some(0))?;
         Ok::<_, anyhow::Error>(done.out.to_ascii_lowercase())
     };
-    let protobuf =
-        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
     for (accept, coding, kind, gzip) in [
         ("*/*", "identity", "text/plain; version=0.0.4", false),
         ("application/openmetrics-text", "gzip", "text/plain; version=0.0.4", true),
-        (protobuf, "", "application/vnd.google.protobuf; proto=io.prometheus.client.metricfamily", false),
-        (&format!("{protobuf};q=0.2,*/*;q=0.3"), "gzip;q=0", "text/plain; version=0.0.4", false),
+        (PROTOBUF, "", "application/vnd.google.protobuf; proto=io.prometheus.client.metricfamily", false),
+        (&format!("{PROTOBUF};q=0.2,*/*;q=0.3"), "gzip;q=0", "text/plain; version=0.0.4", false),
     ] {
         let head = ask(accept, coding)?;
         ensure!(head.contains(&format!("\r\ncontent-type: {kind}")), "{accept}: {head}");

@@ -2,14 +2,12 @@
 
 use std::{
     io::{self, Write as _},
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::bail;
-use jiff::SignedDuration;
 use tracing::level_filters::LevelFilter;
 
 use super::args::DaemonArgs;
@@ -118,18 +116,12 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
 }
 
 pub(super) fn sweep_period(text: &str) -> Result<Duration, String> {
-    duration(text, Duration::from_millis(100)..=Duration::from_secs(600))
-        .ok_or_else(|| "a time from 100ms to 10m is wanted, such as 5s".to_owned())
+    let range = Duration::from_millis(100)..=Duration::from_secs(600);
+    config::duration(text, range, "from 100ms to 10m, such as 5s,")
 }
 
 pub(super) fn rtt_interval(text: &str) -> Result<Duration, String> {
-    duration(text, Duration::ZERO..=LONGEST_INTERVAL)
-        .ok_or_else(|| "a time from 0s to 1m is wanted, such as 100ms".to_owned())
-}
-
-fn duration(text: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
-    let parsed = text.parse::<SignedDuration>().ok()?;
-    Duration::try_from(parsed).ok().filter(|duration| range.contains(duration))
+    config::duration(text, Duration::ZERO..=LONGEST_INTERVAL, "from 0s to 1m, such as 100ms,")
 }
 
 pub(super) fn log_level(text: &str) -> Result<LevelFilter, String> {
@@ -205,7 +197,8 @@ mod tests {
         assert_eq!(sweep_period("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(sweep_period("1m 30s"), Ok(Duration::from_secs(90)));
         for text in ["5", "0s", "-5s", "11m", "", "soon"] {
-            assert!(sweep_period(text).is_err(), "{text}");
+            let wanted = "a time from 100ms to 10m, such as 5s, is wanted".to_owned();
+            assert_eq!(sweep_period(text), Err(wanted), "{text}");
         }
         assert_eq!(rtt_interval("0s"), Ok(Duration::ZERO));
         assert_eq!(rtt_interval("1m"), Ok(Duration::from_secs(60)));

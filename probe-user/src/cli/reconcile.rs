@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::args::CheckFormat;
 use crate::{
+    config,
     flow::filter::clean,
     reconcile::{
         report::Row,
@@ -33,11 +33,8 @@ pub(super) fn run(duration: Duration, format: CheckFormat) -> anyhow::Result<Exi
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|duration| (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(duration))
-        .ok_or_else(|| "a time from 100ms to 1h is wanted, such as 10s".to_owned())
+    let range = Duration::from_millis(100)..=Duration::from_secs(3600);
+    config::duration(text, range, "from 100ms to 1h, such as 10s,")
 }
 
 fn json(comparison: &Comparison) -> Value {

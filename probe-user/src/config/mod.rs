@@ -12,6 +12,7 @@ use std::{
 
 use tracing::level_filters::LevelFilter;
 
+pub(crate) use self::value::duration;
 pub use self::{
     cost::SeriesCost,
     fault::Fault,

@@ -134,8 +134,6 @@ fn glob(text: &str) -> Result<GlobMatcher, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{hint::black_box, time::Instant};
-
     use proptest::prelude::*;
 
     use super::*;
@@ -235,33 +233,6 @@ mod tests {
                         || service.cgroups.iter().any(|pattern| glob(pattern).unwrap().is_match(&path)))
             });
             prop_assert_eq!(Services::new(&services).find(port, address, Some(&path)), expected);
-        }
-    }
-
-    /// `cargo test --release -p probe-user --lib services::tests::cost -- --ignored --nocapture`
-    #[test]
-    #[ignore = "measures"]
-    fn cost() {
-        let mut many: Vec<Service> = (0..60)
-            .map(|n| service(&format!("s{n}"), &[n * 100..=n * 100 + 9], &["192.0.2.0/24"], &[]))
-            .collect();
-        let with_addresses = Services::new(&many);
-        many.push(service("unit", &[], &[], &["/system.slice/nginx.service"]));
-        for (what, services, cgroup) in [
-            ("4 services", some(), None),
-            ("60 services", with_addresses, None),
-            ("60 services, cgroup", Services::new(&many), Some("/system.slice/other.service")),
-        ] {
-            let begun = Instant::now();
-            let rounds = 2_000_000u32;
-            let mut found = 0;
-            for round in 0..rounds {
-                let port = (round.wrapping_mul(40_503) >> 8) as u16;
-                let address = IpAddr::from([192, 0, 2, round as u8]);
-                found += usize::from(services.find(black_box(port), black_box(address), cgroup).is_some());
-            }
-            let each = begun.elapsed().as_nanos() as f64 / f64::from(rounds);
-            println!("{what}: {each:.0} ns ({found} of {rounds} found)");
         }
     }
 }

@@ -134,8 +134,8 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
     }
 }
 
-/// A time between two, as `friendly` says.
-pub(super) fn duration(
+/// A time between two, as `friendly` says: `from 1s to 1m, such as 5s,`.
+pub(crate) fn duration(
     text: &str,
     range: RangeInclusive<Duration>,
     friendly: &str,

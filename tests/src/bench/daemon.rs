@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::child::Child;
-use crate::kit::{Scrape, fetch, flowprobe, free_port, get, get_text, pause, wait_until};
+use crate::kit::{PROTOBUF, Scrape, fetch, flowprobe, free_port, get, get_text, pause, wait_until};
 use crate::load::cpu::Ran;
 
 /// Longer than anything takes.
@@ -20,10 +20,6 @@ const LONG: Duration = Duration::from_secs(120);
 const SWEPT: Duration = Duration::from_secs(300);
 /// The thread that walks the sockets.
 const SWEEPER: &str = "sweeper";
-
-/// As Prometheus asks for native histograms.
-pub(super) const PROTOBUF: &str =
-    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
 /// How the names of run directories begin.
 const RUN_DIR: &str = "flowprobe-bench-";
@@ -69,6 +65,10 @@ pub(super) struct Sweep {
     pub(super) wall_us: f64,
     /// What the thread that sweeps was on a CPU for it.
     pub(super) cpu_us: f64,
+    /// Time on the wall of the scrape that it was made for, if it was not its period that made it.
+    pub(super) scrape: Duration,
+    /// Length of what that scrape gave, bytes.
+    pub(super) scrape_len: usize,
 }
 
 impl Daemon {
@@ -159,24 +159,19 @@ impl Daemon {
         Scrape::parse(&self.metrics()?)
     }
 
-    /// How long to wait until a scrape finds the sums stale: by the daemon's rule a second, or a hundred times what the last
-    /// sweep took of a CPU, which is no more than its time on the wall.
-    pub(super) fn stale_after(&self) -> Result<Duration> {
-        let took = self.scrape()?.value("flowprobe_sweep_duration_seconds", &[]).unwrap_or(0.0);
-        Ok(Duration::from_secs_f64((took * 100.0).max(1.0)) + Duration::from_millis(50))
-    }
-
     /// Lets the daemon sweep once, by a scrape that finds its sums stale: when that is the daemon alone knows, so it is scraped
     /// once a second until it swept.
     pub(super) fn sweep(&self) -> Result<Sweep> {
         let begun = Instant::now();
-        let spent = loop {
+        let before = Ran::of_thread(self.id(), SWEEPER)?;
+        let (spent, took, length) = loop {
             pause(Duration::from_secs(1));
-            let before = Ran::of_thread(self.id(), SWEEPER)?;
-            self.metrics()?;
+            let asked = Instant::now();
+            let length = self.metrics()?.len();
+            let took = asked.elapsed();
             let spent = self.sweeper_at_rest()?.since(before).time;
             if !spent.is_zero() {
-                break spent;
+                break (spent, took, length);
             }
             ensure!(begun.elapsed() < SWEPT, "the daemon did not sweep in {} s", SWEPT.as_secs());
         };
@@ -186,6 +181,8 @@ impl Daemon {
             sockets: value("flowprobe_sweep_sockets")?,
             wall_us: value("flowprobe_sweep_duration_seconds")? * 1e6,
             cpu_us: spent.as_secs_f64() * 1e6,
+            scrape: took,
+            scrape_len: length,
         })
     }
 

@@ -74,7 +74,8 @@ fn added(before: &BTreeMap<u32, Runs>, after: &BTreeMap<u32, Runs>) -> Added {
 /// Nanoseconds of a run of a program that does nothing.
 #[derive(Clone, Copy)]
 struct OwnCost {
-    sock_ops: f64,
+    /// `None`: none was called, so that it is not known.
+    sock_ops: Option<f64>,
     tracing: f64,
 }
 
@@ -86,15 +87,19 @@ impl OwnCost {
             (runs > 0.0).then(|| time / runs)
         };
         let tracing = sum(|kind| kind != SOCK_OPS).context("the empty programs were not called")?;
-        // Without a program that sets the flags hardly a callback comes to a sock_ops program.
-        Ok(Self { sock_ops: sum(|kind| kind == SOCK_OPS).unwrap_or(tracing), tracing })
+        Ok(Self { sock_ops: sum(|kind| kind == SOCK_OPS), tracing })
+    }
+
+    /// Without a program that sets the flags hardly a callback comes to a sock_ops program: then it is taken to cost the same.
+    fn of_kind(self, kind: u32) -> f64 {
+        self.sock_ops.filter(|_| kind == SOCK_OPS).unwrap_or(self.tracing)
     }
 }
 
 fn add(samples: &mut Samples, row: &str, programs: &Added, own_cost: OwnCost, operations: f64) {
     let mut total = 0.0;
     for ((name, kind), (runs, time)) in programs.iter().filter(|(_, (runs, _))| *runs > 0.0) {
-        let own = if *kind == SOCK_OPS { own_cost.sock_ops } else { own_cost.tracing };
+        let own = own_cost.of_kind(*kind);
         let net = time / runs - own;
         samples.add(format!("{row}: {name}/a run"), "ns", time / runs);
         samples.add(format!("{row}: {name}/net a run"), "ns", net);
@@ -108,7 +113,10 @@ fn add(samples: &mut Samples, row: &str, programs: &Added, own_cost: OwnCost, op
     if row.starts_with(Load::Crr.name()) {
         samples.add(format!("{row}: all/net a socket"), "ns", total / ENDS);
     }
-    samples.add(format!("{row}: statistics/a run"), "ns", own_cost.tracing);
+    samples.add(format!("{row}: statistics, tracing/a run"), "ns", own_cost.tracing);
+    if let Some(sock_ops) = own_cost.sock_ops {
+        samples.add(format!("{row}: statistics, sock_ops/a run"), "ns", sock_ops);
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +138,8 @@ mod tests {
         // 20 runs of 200 ns, 50 of them the statistics', are 2 runs an operation of two sockets.
         assert_eq!(samples.median("crr/x: a/net a run"), Some(150.0));
         assert_eq!(samples.median("crr/x: all/net a socket"), Some(150.0));
+        assert_eq!(samples.median("crr/x: statistics, tracing/a run"), Some(30.0));
+        assert_eq!(samples.median("crr/x: statistics, sock_ops/a run"), Some(50.0));
         assert!(OwnCost::of(&Added::new()).is_err());
     }
 }

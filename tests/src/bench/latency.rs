@@ -30,7 +30,7 @@ pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()
             let daemon = Daemon::start(&Setting::default())?;
             daemon.sweep()?;
             add(samples, &format!("{row}: flowprobe"), &run()?)?;
-            add(samples, &format!("{row}: flowprobe, swept without pause"), &while_scraped(&daemon, run)?)?;
+            add(samples, &format!("{row}: flowprobe, scraped without pause"), &while_scraped(&daemon, run)?)?;
             daemon.stop()?;
         }
         drop(holding);

@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use super::parts::Context;
 use super::sheet::Samples;
 
-/// Networks by routing table: load, memory, look-up, beside other libraries.
+/// Networks by routing table (load, memory, look-up, beside other libraries), services, and what adding a record costs.
 pub(super) fn networks(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
-    bench("networks", context, samples)
+    bench("networks", context, samples)?;
+    bench("aggregation", context, samples)
 }
 
 /// Runs one some times; each line that it prints is a figure: name, unit and value, apart by tabs.

@@ -64,8 +64,8 @@ pub(super) const ALL: [Question; 11] = [
         name: "kernel-time",
         title: "Time in the kernel",
         method: "run_time_ns and run_cnt of each program, with the kernel's run statistics on, in a run of its own. The \
-                 statistics cost each run something: empty programs beside them, on the same sockets, show how much (row \
-                 `statistics`), and net is without it. Programs that walk the sockets are not in `all`.",
+                 statistics cost each run something: empty programs beside them, on the same sockets, show how much (rows \
+                 `statistics`, of each type of program), and net is without it. Programs that walk the sockets are not in `all`.",
         columns: &[
             "a run",
             "net a run",
@@ -98,7 +98,8 @@ pub(super) const ALL: [Question; 11] = [
         name: "scrape",
         title: "Scrapes",
         method: "One after the other over HTTP, while a tenth of the connections is active each second. Fresh: the sums are \
-                 there. Stale: the scrape finds sums older than a second (or a hundred times a sweep) and waits for a sweep. 1,000 groups: \
+                 there. Stale: the scrape finds sums older than a second (or a hundred times a sweep) and waits for a sweep; \
+                 none is made for anything else. 1,000 groups: \
                  a client network each, of which one connection was seen; the reading of the answer is in the time. Rendering: what of it \
                  the library does, without HTTP, of groups with forty round trips each; processor time, the fastest of some \
                  runs, with the allocator that counts what it is asked for; gzip is the compression alone.",
@@ -107,10 +108,13 @@ pub(super) const ALL: [Question; 11] = [
     },
     Question {
         name: "networks",
-        title: "Networks by routing table",
+        title: "Networks by routing table, services and groups",
         method: "A synthetic table with the prefix lengths of the Internet's of 2025; processor time, the best of some runs \
                  (of files: one), and what the allocator was asked for. Any: a random prefix each time, so nothing is in the processor's caches; few: \
-                 of 10,000 prefixes of unequal weight, as clients are. Why this library: docs/decisions/networks.md.",
+                 of 10,000 prefixes of unequal weight, as clients are. Why this library: docs/decisions/networks.md. \
+                 A look-up of a service: any port, of which most have none. A record: the opening of a server's connection is added \
+                 to the sums, a million times, without tables of networks and with 1,000 places for groups \
+                 (docs/decisions/groups.md).",
         columns: &[
             "file",
             "load",
@@ -121,6 +125,8 @@ pub(super) const ALL: [Question; 11] = [
             "IPv4, any",
             "IPv4, few",
             "IPv6, any",
+            "a look-up",
+            "a record",
         ],
         measure: library::networks,
     },

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Sockets above which a sweep takes so long that the daemon, at its share of a CPU, seldom makes one.
+pub(super) const MANY: u64 = 50_000;
+
 /// The amounts of one run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -19,8 +22,8 @@ pub(super) struct Plan {
     pub(super) settle: Duration,
     /// Numbers of open sockets, both ends of a connection counted.
     pub(super) sizes: Vec<u64>,
-    /// Sweeps of each kind at each size.
-    pub(super) sweeps: usize,
+    /// Sweeps of each kind at each size, and at those above [`MANY`], where minutes are between two.
+    pub(super) sweeps: (usize, usize),
     /// Sockets for the memory of one.
     pub(super) memory_sockets: u64,
     /// Sockets that are open while others' latency is looked at.
@@ -46,7 +49,7 @@ impl Plan {
             warm_up: 0.5,
             settle: Duration::from_secs(3),
             sizes: vec![1_000, 10_000, 100_000, 200_000, 400_000],
-            sweeps: 5,
+            sweeps: (7, 3),
             memory_sockets: 200_000,
             latency_sockets: 200_000,
             scrapes: (500, 30),
@@ -66,7 +69,7 @@ impl Plan {
             warm_up: 0.1,
             settle: Duration::from_millis(100),
             sizes: vec![1_000, 10_000],
-            sweeps: 1,
+            sweeps: (1, 1),
             memory_sockets: 20_000,
             latency_sockets: 10_000,
             scrapes: (20, 2),

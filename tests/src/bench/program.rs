@@ -99,7 +99,7 @@ fn plan(arguments: &Arguments) -> Plan {
     if let Some(rounds) = arguments.rounds {
         plan.rounds = usize::from(rounds);
         plan.long_rounds = plan.rounds;
-        plan.sweeps = plan.rounds;
+        plan.sweeps = (plan.rounds, plan.rounds.min(plan.sweeps.1));
     }
     plan
 }

@@ -3,20 +3,19 @@
 //!
 //! Fresh: one scrape after the other, from sums that are there. Stale: each finds its sums old and waits for a sweep.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use socket2::{Domain, Protocol, Socket, Type};
+use anyhow::Result;
 
 use super::child::resident_kib;
-use super::daemon::{Daemon, PROTOBUF, Setting};
+use super::daemon::{Daemon, Setting};
 use super::driver::Holding;
 use super::library;
 use super::parts::Context;
 use super::sheet::Samples;
-use crate::kit::{Namespace, Scrape, pause, wait_until};
+use crate::kit::{Namespace, PROTOBUF, Scrape, wait_until};
+use crate::traffic::{Behaviour, Options, Server, connect_from, echo};
 
 const GROUPS: u16 = 1_000;
 /// How long stale scrapes are made at one size, if two of them take no longer.
@@ -30,17 +29,23 @@ pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()
     sizes.dedup();
     for sockets in sizes.into_iter().flatten() {
         context.say(&format!("{sockets} sockets"));
-        let daemon = Daemon::start(&Setting::default())?;
+        // No sweep but those that scrapes ask for: of many sockets one is due by itself as soon as their sums are stale.
+        let setting =
+            Setting { arguments: vec!["--sweep-period".into(), "10m".into()], ..Setting::default() };
+        let daemon = Daemon::start(&setting)?;
         let _holding = Holding::start(sockets, 0.1, 1_000)?;
         daemon.sweep()?;
         let (fresh, stale) = context.plan.scrapes;
-        let text = || daemon.metrics().map(|text| text.len());
         let row = format!("{sockets} sockets, fresh");
-        add(samples, &row, fresh, Duration::ZERO, text)?;
+        add(samples, &row, fresh, || daemon.metrics().map(|text| text.len()))?;
         shape(samples, &row, &daemon)?;
-        let wait = daemon.stale_after()?;
-        let few = (STALE.as_secs_f64() / wait.as_secs_f64()) as usize;
-        add(samples, &format!("{sockets} sockets, stale"), stale.min(few.max(2)), wait, text)?;
+        let mut scrapes = Vec::new();
+        let begun = Instant::now();
+        while scrapes.len() < stale && (scrapes.len() < 2 || begun.elapsed() < STALE) {
+            let sweep = daemon.sweep()?;
+            scrapes.push((sweep.scrape, sweep.scrape_len));
+        }
+        figures(samples, &format!("{sockets} sockets, stale"), scrapes);
         daemon.stop()?;
     }
     groups(context, samples)?;
@@ -57,7 +62,7 @@ fn groups(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
         Ok(daemon.scrape()?.value("flowprobe_groups", &[]) == Some(f64::from(GROUPS)))
     })?;
     let (fresh, _) = context.plan.scrapes;
-    add(samples, "1,000 groups, text", fresh, Duration::ZERO, || daemon.metrics().map(|text| text.len()))?;
+    add(samples, "1,000 groups, text", fresh, || daemon.metrics().map(|text| text.len()))?;
     shape(samples, "1,000 groups, text", &daemon)?;
     samples.add("1,000 groups, text/resident", "MiB", resident_kib(daemon.id())? as f64 / 1024.0);
     for (row, accept, coding) in [
@@ -65,62 +70,48 @@ fn groups(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
         ("1,000 groups, protobuf", PROTOBUF, "identity"),
         ("1,000 groups, protobuf, gzip", PROTOBUF, "gzip"),
     ] {
-        add(samples, row, fresh, Duration::ZERO, || daemon.metrics_as(accept, coding))?;
+        add(samples, row, fresh, || daemon.metrics_as(accept, coding))?;
     }
     daemon.stop()
 }
 
 /// A connection from each of so many networks, one after the other.
 fn crowd() -> Result<()> {
-    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 4321));
-    Namespace::new()?.run(|| -> Result<()> {
-        let listener = TcpListener::bind(server)?;
-        for network in 0..GROUPS {
-            let [high, low] = network.to_be_bytes();
-            let client = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-            client.bind(&SocketAddr::from((Ipv4Addr::new(127, high + 1, low, 9), 0)).into())?;
-            client.connect(&server.into())?;
-            let mut client = TcpStream::from(client);
-            let (mut accepted, _) = listener.accept()?;
-            for end in [&client, &accepted] {
-                end.set_read_timeout(Some(COUNTED))?;
-            }
-            let mut bytes = [0; 100];
-            client.write_all(&bytes)?;
-            accepted.read_exact(&mut bytes)?;
-            accepted.write_all(&bytes)?;
-            client.read_exact(&mut bytes)?;
-            drop(client);
-            ensure!(accepted.read(&mut bytes)? == 0, "the client said more");
-        }
-        Ok(())
-    })?
+    let namespace = Namespace::new()?;
+    let options = Options::default();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 4321));
+    let server = Server::start(&namespace, address, Behaviour::Echo, &options)?;
+    for network in 0..GROUPS {
+        let [high, low] = network.to_be_bytes();
+        let local = SocketAddr::from((Ipv4Addr::new(127, high + 1, low, 9), 0));
+        echo(&mut connect_from(&namespace, Some(local), address, &options)??, 1, 100)?;
+    }
+    server.served(GROUPS.into(), COUNTED).map(drop)
 }
 
-/// Scrapes one after the other, with a pause before each; `scrape` gives the length.
-fn add(
-    samples: &mut Samples,
-    row: &str,
-    count: usize,
-    wait: Duration,
-    scrape: impl Fn() -> Result<usize>,
-) -> Result<()> {
-    let mut took = Vec::new();
-    for _ in 0..count {
-        pause(wait);
+/// Scrapes one after the other; `scrape` gives the length, bytes.
+fn add(samples: &mut Samples, row: &str, count: usize, scrape: impl Fn() -> Result<usize>) -> Result<()> {
+    let timed = || -> Result<_> {
         let begun = Instant::now();
         let length = scrape()?;
-        took.push(begun.elapsed().as_secs_f64() * 1e3);
-        samples.add(format!("{row}/size"), "KiB", length as f64 / 1024.0);
+        Ok((begun.elapsed(), length))
+    };
+    figures(samples, row, (0..count).map(|_| timed()).collect::<Result<_>>()?);
+    Ok(())
+}
+
+/// Of scrapes, by time on the wall and length in bytes.
+fn figures(samples: &mut Samples, row: &str, mut scrapes: Vec<(Duration, usize)>) {
+    scrapes.sort_unstable();
+    for (_, length) in &scrapes {
+        samples.add(format!("{row}/size"), "KiB", *length as f64 / 1024.0);
     }
-    took.sort_by(f64::total_cmp);
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("longest", 1.0)] {
-        let rank = (quantile * took.len() as f64).ceil() as usize;
-        if let Some(value) = took.get(rank.saturating_sub(1)) {
-            samples.add(format!("{row}/{name}"), "ms", *value);
+        let rank = (quantile * scrapes.len() as f64).ceil() as usize;
+        if let Some((took, _)) = scrapes.get(rank.saturating_sub(1)) {
+            samples.add(format!("{row}/{name}"), "ms", took.as_secs_f64() * 1e3);
         }
     }
-    Ok(())
 }
 
 /// How many series it has; that it can be read, too.

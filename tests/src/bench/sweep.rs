@@ -12,8 +12,8 @@ use super::daemon::{Daemon, Setting};
 use super::driver::{self, Holding};
 use super::fit;
 use super::parts::Context;
-use super::peers;
 use super::sheet::Samples;
+use super::{peers, plan};
 use crate::kit::pause;
 use crate::load::cpu::Ran;
 
@@ -62,7 +62,9 @@ fn at(context: &Context<'_>, sockets: u64, samples: &mut Samples) -> Result<()> 
     driver::settle(context.plan)?;
     // The first one adds up what the opening brought.
     daemon.sweep()?;
-    for _ in 0..context.plan.sweeps {
+    let (of_few, of_many) = context.plan.sweeps;
+    let sweeps = if sockets > plan::MANY { of_many } else { of_few };
+    for _ in 0..sweeps {
         for active in [false, true] {
             if active {
                 holding.touch()?;
@@ -75,7 +77,7 @@ fn at(context: &Context<'_>, sockets: u64, samples: &mut Samples) -> Result<()> 
     }
     samples.add(format!("{row}: flowprobe/resident"), "MiB", resident_kib(daemon.id())? as f64 / 1024.0);
     daemon.stop()?;
-    for _ in 0..context.plan.sweeps {
+    for _ in 0..sweeps {
         others(&holding, &row, samples)?;
     }
     if context.plan.sizes.last() == Some(&sockets) {

@@ -9,6 +9,10 @@ use anyhow::{Context as _, Result, bail};
 /// A server that does not answer in this time has failed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What Prometheus accepts first when it wants native histograms.
+pub const PROTOBUF: &str =
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+
 /// Status, headers and body of a response.
 #[derive(Clone, Debug)]
 pub struct Answer<Body = String> {

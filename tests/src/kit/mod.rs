@@ -12,7 +12,7 @@ mod wait;
 
 pub use binary::flowprobe;
 pub use exposition::{Family, Scrape};
-pub use http::{Answer, fetch, get, get_text, post};
+pub use http::{Answer, PROTOBUF, fetch, get, get_text, post};
 pub use jsonl::{Line, parse_lines};
 pub use namespace::Namespace;
 pub use process::{Finished, Process, Stream};

@@ -1,6 +1,6 @@
 //! Groups of networks: bounded, and exact in sum, also what is live, whatever comes and however groups are made.
 
-use std::{collections::HashMap, fs, net::Ipv4Addr, path::Path, time::Instant};
+use std::{collections::HashMap, fs, net::Ipv4Addr, path::Path};
 
 use super::*;
 use crate::{config::Config, networks::Sources};
@@ -289,36 +289,5 @@ proptest! {
             aggregator.add(&end);
         }
         prop_assert!(live(&aggregator).iter().all(|(_, live)| *live == 0));
-    }
-}
-
-/// `cargo test --release -p probe-user --lib grouped::cost -- --ignored --nocapture`
-#[test]
-#[ignore = "measures"]
-fn cost() {
-    let services: String =
-        (0..20).map(|n| format!("[[service]]\nname = 's{n}'\nports = [{}]\n", 440 + n)).collect();
-    for (what, text, networks) in [
-        ("nothing configured", String::new(), 500),
-        ("20 services", services.clone(), 500),
-        ("20 services and prefix, 500 networks", format!("{PREFIXES}{services}"), 500),
-        ("20 services and prefix, 1,000,000 networks", format!("{PREFIXES}{services}"), 1_000_000),
-        (
-            "the same with min_clients = 5",
-            format!("{PREFIXES}[privacy]\nmin_clients = 5\n{services}"),
-            1_000_000,
-        ),
-    ] {
-        let mut aggregator = aggregator(&text);
-        let rounds = 1_000_000_u32;
-        let record = opening([0; 4], 1);
-        let begun = Instant::now();
-        for round in 0..rounds {
-            let network = round.wrapping_mul(2_654_435_761) % networks;
-            let mut record = record;
-            record.remote_addr[..4].copy_from_slice(&((network << 8) + (round & 0xff)).to_be_bytes());
-            aggregator.add(&record);
-        }
-        println!("{what}: {:.0} ns a record", begun.elapsed().as_nanos() as f64 / f64::from(rounds));
     }
 }
