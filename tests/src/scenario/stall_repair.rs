@@ -44,8 +44,8 @@ pub fn lone_segment(probe: &Probe) -> Result<()> {
     Ok(())
 }
 
-/// One segment is lost ten times over, each loss found after a round trip of 40 ms, while everything behind it arrives: nothing is acknowledged in order, though
-/// something is delivered all the time.
+/// One segment is lost ten times over, each loss found after a round trip of 40 ms, while everything behind it arrives: nothing is
+/// acknowledged in order, though something is delivered all the time.
 ///
 /// # Errors
 /// When a count or a time is wrong.
