@@ -28,28 +28,38 @@ pub(crate) struct FlowState {
     pub(crate) rtt_sum_us: u64,
     /// Bits of `record::flag`.
     pub(crate) flags: u32,
+    /// Segments sent and received when a sweep last accounted for the connection: what an idle one's sweep looks at.
+    pub(crate) segs_accounted: Activity,
+    /// u32::MAX until there is one.
+    pub(crate) own_min_rtt_us: u32,
+    pub(crate) rtt_max_us: u32,
+    pub(crate) rtt_samples: u32,
+    /// What the clock of the peer's window showed when it was last looked at, jiffies.
+    pub(crate) rwnd_seen: u32,
+    /// When the newest round trip was counted, µs, of its clock the low half; kept where not each one is counted.
+    pub(crate) sampled_at_us: u32,
+    /// Round trips by bucket, until `flag::WIDE` says that they are in a [`WideHistogram`].
+    pub(crate) near: NearHistogram,
     /// How often the socket was connected before.
     pub(crate) generation: u32,
     /// One of `record::role`.
     pub(crate) role: u32,
     /// u32::MAX until there is one.
     pub(crate) handshake_rtt_us: u32,
-    /// u32::MAX until there is one.
-    pub(crate) own_min_rtt_us: u32,
-    pub(crate) rtt_max_us: u32,
-    pub(crate) rtt_samples: u32,
     /// Segments with payload received when the application closed the socket.
     pub(crate) data_in_at_close: u32,
     /// What the socket's clocks showed before this connection, jiffies: they outlive a disconnect.
     pub(crate) busy_before: u32,
     pub(crate) rwnd_before: u32,
     pub(crate) sndbuf_before: u32,
-    /// What the clock of the peer's window showed when it was last looked at, jiffies.
-    pub(crate) rwnd_seen: u32,
-    /// Round trips by bucket, until `flag::WIDE` says that they are in a [`WideHistogram`].
-    pub(crate) near: NearHistogram,
-    /// When the newest round trip was counted, µs, of its clock the low half; kept where not each one is counted.
-    pub(crate) sampled_at_us: u32,
+}
+
+/// Segments of a connection: either grows with whatever else does.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Activity {
+    pub(crate) sent: u32,
+    pub(crate) received: u32,
 }
 
 /// All buckets of a connection.
@@ -133,7 +143,9 @@ pub(crate) struct Accounted {
     pub(crate) pad: u32,
 }
 
-const _: () = assert!(size_of::<FlowState>() == 112);
+const _: () = assert!(size_of::<FlowState>() == 120);
+// With the kernel's pointer before it, what an idle sweep reads and a round trip changes fills the first cache line.
+const _: () = assert!(offset_of!(FlowState, near) == 64 - 8);
 const _: () = assert!(size_of::<Accounted>() == 128);
 const _: () = assert!(size_of::<Trouble>() == 240);
 // The kernel's slab classes, less its 64 bytes for the element.
@@ -142,17 +154,10 @@ const _: () = assert!(size_of::<Accounted>() <= 192 - 64);
 const _: () = assert!(size_of::<Trouble>() <= 512 - 64);
 
 impl Accounted {
-    /// Whether the socket, which shows so many segments sent and received, was zeroed since. One that still connects has
-    /// received none.
+    /// Whether the socket, which shows this activity, was zeroed since. One that still connects has received none.
     #[inline(always)]
-    pub(crate) fn is_ahead_of(&self, (sent, received): (u32, u32)) -> bool {
-        sent < self.narrow[SEGS_OUT] || received < self.narrow[SEGS_IN]
-    }
-
-    /// Segments sent and received: either grows with whatever else does.
-    #[inline(always)]
-    pub(crate) fn activity(&self) -> (u32, u32) {
-        (self.narrow[SEGS_OUT], self.narrow[SEGS_IN])
+    pub(crate) fn is_ahead_of(&self, shown: Activity) -> bool {
+        shown.sent < self.narrow[SEGS_OUT] || shown.received < self.narrow[SEGS_IN]
     }
 
     /// Segments sent again.
@@ -172,6 +177,10 @@ const fn place_of(offset: usize) -> usize {
 }
 
 impl FlowState {
+    /// As the kernel makes it.
+    // SAFETY: integers only.
+    pub(crate) const ZERO: Self = unsafe { core::mem::zeroed() };
+
     /// What went wrong so far, if anything did.
     #[inline(always)]
     pub(crate) fn trouble(&self, sk: *const c_void) -> Option<&'static mut Trouble> {

@@ -12,6 +12,7 @@ use probe_common::{
 };
 
 use super::place::{address, read, read_bits};
+use crate::state::Activity;
 
 const AF_INET: u16 = 2;
 /// SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS (include/uapi/linux/bpf.h).
@@ -148,10 +149,10 @@ impl TcpSock {
         self.get(Field::RackRtt)
     }
 
-    /// Segments sent and received: either grows with whatever else does.
+    /// Segments so far.
     #[inline(always)]
-    pub(crate) fn activity(self) -> (u32, u32) {
-        (self.get(Field::SegsOut), self.get(Field::SegsIn))
+    pub(crate) fn activity(self) -> Activity {
+        Activity { sent: self.get(Field::SegsOut), received: self.get(Field::SegsIn) }
     }
 
     /// Whether all that was written has been sent and acknowledged: nothing can stand still.

@@ -40,13 +40,14 @@ fn try_account(ctx: *const c_void) -> Option<()> {
     if flow.flags & flag::ESTABLISHED == 0 || flow.flags & flag::FINISHED != 0 {
         return None;
     }
+    let activity = tp.activity();
+    if flow.flags & flag::ACCOUNTED != 0 && flow.segs_accounted == activity && tp.is_at_rest() {
+        return None;
+    }
     let Some(accounted) = storage_create(&ACCOUNTED, tp.as_ptr()) else {
         count(Loss::AccountedRefused);
         return None;
     };
-    if flow.flags & flag::ACCOUNTED != 0 && accounted.activity() == tp.activity() && tp.is_at_rest() {
-        return None;
-    }
     keep_callbacks(tp, flow);
     stall::catch_up(tp, flow, false);
     let record = scratch(SCRATCH_ACCOUNT.get_ptr_mut(0)?);
@@ -63,6 +64,7 @@ fn try_account(ctx: *const c_void) -> Option<()> {
             None => difference::keep_near(accounted, &record.head.near),
         }
         flow.flags |= flag::ACCOUNTED;
+        flow.segs_accounted = activity;
     }
     Some(())
 }

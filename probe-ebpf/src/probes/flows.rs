@@ -6,7 +6,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use probe_common::{
-    histogram::{BUCKETS, NEAR, NearHistogram},
+    histogram::BUCKETS,
     record::{FlowHead, FlowRecord, flag, kind},
     tcp::state,
 };
@@ -55,22 +55,10 @@ fn established(tcp_state: u8) -> u32 {
 fn unknown(tp: TcpSock) -> FlowState {
     FlowState {
         cookie: tp.cookie(),
-        opened_ns: 0,
-        rtt_sum_us: 0,
         flags: flag::ADOPTED | established(tp.state()),
-        generation: 0,
-        role: 0,
         handshake_rtt_us: u32::MAX,
         own_min_rtt_us: u32::MAX,
-        rtt_max_us: 0,
-        rtt_samples: 0,
-        data_in_at_close: 0,
-        busy_before: 0,
-        rwnd_before: 0,
-        sndbuf_before: 0,
-        rwnd_seen: 0,
-        near: NearHistogram { first: 0, counts: [0; NEAR] },
-        sampled_at_us: 0,
+        ..FlowState::ZERO
     }
 }
 
