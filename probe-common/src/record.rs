@@ -15,7 +15,8 @@ pub mod kind {
     pub const CLOSED: u8 = 1;
     /// A snapshot of a live connection; counters are totals, nothing was accounted.
     pub const LIVE: u8 = 2;
-    /// What was added since the last accounting; counters and histogram are differences.
+    /// What was added since the last accounting; counters and histogram are differences, and how the connection stands was not
+    /// looked at: `uid`, `error` and all from `srtt_us_x8` to `rate_app_limited` that the kernel keeps are 0.
     pub const INCREMENT: u8 = 3;
     /// A SYN-ACK was sent again; a [`super::SynackRecord`].
     pub const SYNACK: u8 = 4;

@@ -160,7 +160,12 @@ pub(crate) fn fill(record: &mut FlowHead, tp: TcpSock, flow: &FlowState, kind: u
     record.handshake_rtt_us = flow.handshake_rtt_us;
     record.own_min_rtt_us = flow.own_min_rtt_us;
     record.rtt_max_us = flow.rtt_max_us;
-    tp.describe(record);
+    tp.identify(record);
+    if kind == kind::INCREMENT {
+        TcpSock::leave_undescribed(record);
+    } else {
+        tp.describe(record);
+    }
     if flow.flags & flag::WIPED != 0 {
         clear(&mut record.counters);
         record.loss_episode_max_us = 0;
