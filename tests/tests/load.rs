@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tests::kit::{Process, wait_until};
-use tests::load::{Dumped, Held, Outcome, Touched};
+use tests::load::{Held, Looked, Outcome, Touched};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -50,11 +50,11 @@ fn held_connections_are_there_until_the_end_and_no_longer() {
     commands.write_all(b"t").unwrap();
     let touched: Touched = serde_json::from_str(&answer()).unwrap();
     assert_eq!(touched.touched, CONNECTIONS / 2);
-    for info in [&["--info"][..], &[]] {
-        let id = hold.id().to_string();
-        let dumped: Dumped = printed(&[&["dump", "--of", &id], info].concat()).unwrap();
+    let id = hold.id().to_string();
+    for look in [&["dump", "--info"][..], &["dump"], &["walk"]] {
+        let looked: Looked = printed(&[look, &["--of", &id]].concat()).unwrap();
         // Both ends; the listener is closed when all are open.
-        assert_eq!(dumped.sockets, CONNECTIONS * 2);
+        assert_eq!(looked.sockets, CONNECTIONS * 2, "{look:?}");
     }
     drop(commands);
     wait_until(LONG, "the holding process has ended", || Ok(hold.try_wait()?.is_some())).unwrap();

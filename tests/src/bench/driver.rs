@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::child::{self, Child};
 use super::plan::Plan;
 use crate::kit::{pause, wait_until};
-use crate::load::{Dumped, Held, Outcome, Touched, cpu};
+use crate::load::{Held, Looked, Outcome, Touched, cpu};
 
 /// Beyond its own length, what a load may take to start and end on a busy machine.
 const SPARE: Duration = Duration::from_secs(60);
@@ -65,12 +65,19 @@ pub(super) fn run(load: Load, seconds: f64, plan: &Plan, cpus: &[usize], watch: 
 }
 
 /// Counts the sockets of a process' namespace by inet_diag.
-pub(super) fn dump(of: u32, info: bool) -> Result<Dumped> {
+pub(super) fn dump(of: u32, info: bool) -> Result<Looked> {
     let mut command = Command::new(program()?);
     command.args(["dump", "--of", &of.to_string()]);
     if info {
         command.arg("--info");
     }
+    parse(&child::output(command, SPARE)?.0)
+}
+
+/// Shows them to a program that does nothing.
+pub(super) fn walk(of: u32) -> Result<Looked> {
+    let mut command = Command::new(program()?);
+    command.args(["walk", "--of", &of.to_string()]);
     parse(&child::output(command, SPARE)?.0)
 }
 

@@ -1,4 +1,5 @@
-//! What looking at all sockets costs, by their number: flowprobe's sweep, `ss -tinO`, and a bare inet_diag dump.
+//! What looking at all sockets costs, by their number: flowprobe's sweep, `ss -tinO`, a bare inet_diag dump,
+//! and the kernel's walk alone.
 //!
 //! Idle: nothing happened on any connection since the sweep before. Active: one exchange on each.
 
@@ -18,8 +19,9 @@ use crate::kit::pause;
 use crate::load::cpu::Ran;
 
 /// Every method, by the name of its rows.
-pub(super) const METHODS: [&str; 5] =
-    ["sweep, idle", "sweep, active", "ss -tinO", "inet_diag with TCP_INFO", "inet_diag without"];
+pub(super) const METHODS: [&str; 6] =
+    ["sweep, idle", "sweep, active", WALK, "ss -tinO", "inet_diag with TCP_INFO", "inet_diag without"];
+const WALK: &str = "empty iterator";
 const LONG: Duration = Duration::from_secs(300);
 
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
@@ -93,6 +95,9 @@ fn others(holding: &Holding, row: &str, samples: &mut Samples) -> Result<()> {
         let (cpu, wall) = (dumped.cpu_seconds * 1e6, dumped.seconds * 1e6);
         add(samples, row, method, cpu, wall, holding.sockets);
     }
+    let walked = driver::walk(holding.id())?;
+    ensure!(walked.sockets >= holding.sockets, "the walk showed {} sockets", walked.sockets);
+    add(samples, row, WALK, walked.cpu_seconds * 1e6, walked.seconds * 1e6, holding.sockets);
     let Some(ss) = peers::installed("ss") else {
         samples.absent("ss -tinO", "ss is not installed: apt-get install -y iproute2");
         return Ok(());

@@ -11,7 +11,7 @@ use super::crr::ConnectRequestResponse;
 use super::pairs::{self, Pair};
 use super::rr::RequestResponse;
 use super::window::Window;
-use super::{cpu, dump, hold, hold_part, place};
+use super::{cpu, dump, hold, hold_part, place, walk};
 
 /// TCP load on loopback in a network namespace of its own; prints JSON lines. Run it as root.
 #[derive(Parser)]
@@ -59,6 +59,12 @@ enum Load {
         #[arg(long)]
         info: bool,
     },
+    /// Show all TCP sockets of a namespace to a program that does nothing
+    Walk {
+        /// The namespace of this process; without, the caller's
+        #[arg(long, value_name = "PID")]
+        of: Option<u32>,
+    },
 }
 
 /// Of loads that are measured over a time.
@@ -102,6 +108,10 @@ fn run(load: Load) -> Result<()> {
         Load::HoldPart(part) => hold_part::run(part),
         Load::Dump { of, info } => {
             println!("{}", serde_json::to_string(&dump::run(of, info)?)?);
+            Ok(())
+        }
+        Load::Walk { of } => {
+            println!("{}", serde_json::to_string(&walk::run(of)?)?);
             Ok(())
         }
     }

@@ -1,19 +1,14 @@
 //! All TCP sockets of a namespace by inet_diag, read and counted and nothing else: what the kernel's own interface costs
 //! without a program that formats.
 
-use std::fs::File;
-use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
-
 use anyhow::{Context as _, Result, bail, ensure};
 use bytemuck::{Pod, Zeroable};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use serde::{Deserialize, Serialize};
 
-use super::cpu;
+use super::look::Looked;
+use super::place;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
@@ -43,32 +38,16 @@ struct Request {
 
 const _: () = assert!(size_of::<Request>() == 72, "as in linux/inet_diag.h");
 
-/// A dump's line.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Dumped {
-    /// Sockets of both families, TIME_WAIT and listening ones among them.
-    pub sockets: u64,
-    /// Wall time.
-    pub seconds: f64,
-    /// CPU time of this process, the kernel's work for it included.
-    pub cpu_seconds: f64,
-}
-
 /// Dumps both families of the namespace of `process` and counts.
-pub(super) fn run(process: Option<u32>, info: bool) -> Result<Dumped> {
-    if let Some(process) = process {
-        let namespace = File::open(format!("/proc/{process}/ns/net"))
-            .with_context(|| format!("process {process} is gone"))?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-            .context("cannot enter a network namespace: run as root")?;
-    }
-    let (begun, cpu_begun) = (Instant::now(), cpu::own()?);
-    let mut sockets = 0;
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        sockets += dump(u8::try_from(family)?, info)?;
-    }
-    let cpu: Duration = cpu::own()?.saturating_sub(cpu_begun);
-    Ok(Dumped { sockets, seconds: begun.elapsed().as_secs_f64(), cpu_seconds: cpu.as_secs_f64() })
+pub(super) fn run(process: Option<u32>, info: bool) -> Result<Looked> {
+    place::enter_namespace(process)?;
+    Looked::measured(|| {
+        let mut sockets = 0;
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            sockets += dump(u8::try_from(family)?, info)?;
+        }
+        Ok(sockets)
+    })
 }
 
 fn dump(family: u8, info: bool) -> Result<u64> {

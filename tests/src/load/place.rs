@@ -1,10 +1,11 @@
 //! Where a load runs: a network namespace of its own, with room for it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::link::device;
 
@@ -30,6 +31,15 @@ pub(super) fn new_namespace() -> Result<()> {
     }
     // The backlog of listen() is cut to this.
     fs::write("/proc/sys/net/core/somaxconn", "65535").context("cannot set net.core.somaxconn")
+}
+
+/// Moves this process to the namespace of another one, if it is named.
+pub(super) fn enter_namespace(process: Option<u32>) -> Result<()> {
+    let Some(process) = process else { return Ok(()) };
+    let namespace = File::open(format!("/proc/{process}/ns/net"))
+        .with_context(|| format!("process {process} is gone"))?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .context("cannot enter a network namespace: run as root")
 }
 
 /// As many descriptors as this process may have; returns how many.

@@ -1,21 +1,23 @@
-//! Loads programs of a few instructions by hand and attaches them: to a BTF tracepoint, or to the root of cgroup v2 for
-//! all sockets. No object file and no loader stand between; a program goes with its value.
+//! Loads programs of a few instructions by hand and attaches them: to a BTF tracepoint, to the root of cgroup v2 for
+//! all sockets, or to the kernel's walk over the TCP sockets. No object file and no loader stand between; a program goes with its value.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya_obj::btf::{Btf, BtfKind};
 use bytemuck::{Pod, Zeroable};
 
 const PROG_LOAD: libc::c_int = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const LINK_CREATE: libc::c_int = 28;
+const ITER_CREATE: libc::c_int = 33;
 const PROG_TYPE_SOCK_OPS: u32 = 13;
 const PROG_TYPE_TRACING: u32 = 26;
 const CGROUP_SOCK_OPS: u32 = 3;
 const TRACE_RAW_TP: u32 = 23;
+const TRACE_ITER: u32 = 28;
 
 /// `union bpf_attr` of BPF_PROG_LOAD up to `attach_btf_id`.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -58,6 +60,14 @@ struct Link {
     flags: u32,
 }
 
+/// `union bpf_attr` of BPF_ITER_CREATE.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Iterator {
+    link_fd: u32,
+    flags: u32,
+}
+
 /// Where a program is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
@@ -65,6 +75,8 @@ pub enum Point {
     Tracepoint(&'static str),
     /// sock_ops of every socket; a callback that wants a flag comes only while another program sets that flag.
     SockOps,
+    /// `iter/tcp`: once for each socket, and at the end, of every [`Tiny::walk`].
+    Sockets,
 }
 
 /// One instruction, `struct bpf_insn`: opcode, registers (destination low, source high), offset, immediate.
@@ -77,6 +89,8 @@ pub(super) const fn instruction(opcode: u8, registers: u8, offset: i16, immediat
 
 /// r0 = 1; return r0: a sock_ops program's consent; a tracing program's result is not looked at.
 const EMPTY: [u64; 2] = [instruction(0xb7, 0, 0, 1), instruction(0x95, 0, 0, 0)];
+/// The same with 0: an iterator is done with the socket.
+const EMPTY_WALK: [u64; 2] = [instruction(0xb7, 0, 0, 0), instruction(0x95, 0, 0, 0)];
 
 fn bpf<T: Pod>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
     // SAFETY: the kernel reads the structure, and what its addresses point to; all of it lives through the call.
@@ -93,7 +107,7 @@ fn bpf<T: Pod>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
 #[derive(Debug)]
 pub struct Tiny {
     pub(super) program: OwnedFd,
-    _link: OwnedFd,
+    link: OwnedFd,
 }
 
 impl Tiny {
@@ -102,7 +116,29 @@ impl Tiny {
     /// # Errors
     /// When the kernel has no such place, no BTF or no cgroup v2, or refuses.
     pub fn empty(point: Point, name: &str) -> Result<Self> {
-        Self::start(point, name, &EMPTY)
+        Self::start(point, name, if point == Point::Sockets { &EMPTY_WALK } else { &EMPTY })
+    }
+
+    /// Has the kernel show all TCP sockets of this thread's network namespace to a program on [`Point::Sockets`].
+    ///
+    /// # Errors
+    /// When it is not on that, or the kernel refuses.
+    pub fn walk(&self) -> Result<()> {
+        let iterator = Iterator { link_fd: self.link.as_raw_fd().cast_unsigned(), ..Iterator::zeroed() };
+        let iterator = bpf(ITER_CREATE, &iterator).context("cannot begin a walk over the sockets")?;
+        let written = File::from(iterator).read(&mut [0; 64]).context("cannot walk over the sockets")?;
+        ensure!(written == 0, "a program that does nothing wrote {written} bytes");
+        Ok(())
+    }
+
+    /// How often the program ran while [`super::RunStatistics`] were on.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn runs(&self) -> Result<u64> {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.program.as_raw_fd()))?;
+        let runs = info.lines().find_map(|line| line.strip_prefix("run_cnt:"));
+        Ok(runs.context("the kernel does not tell how often a program ran")?.trim().parse()?)
     }
 
     /// Load and attach these instructions.
@@ -121,7 +157,22 @@ impl Tiny {
         match point {
             Point::Tracepoint(tracepoint) => Self::trace(tracepoint, load),
             Point::SockOps => Self::sock_ops(load),
+            Point::Sockets => Self::sockets(load),
         }
+    }
+
+    fn sockets(load: Load) -> Result<Self> {
+        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+        let attach_btf_id = btf
+            .id_by_type_name_kind("bpf_iter_tcp", BtfKind::Func)
+            .context("the kernel cannot show its TCP sockets to programs (CONFIG_BPF_SYSCALL, since 5.9)")?;
+        let load =
+            Load { prog_type: PROG_TYPE_TRACING, expected_attach_type: TRACE_ITER, attach_btf_id, ..load };
+        let program = bpf(PROG_LOAD, &load).context("cannot load an iterator's program: run as root")?;
+        let link =
+            Link { prog_fd: program.as_raw_fd().cast_unsigned(), attach_type: TRACE_ITER, ..Link::zeroed() };
+        let link = bpf(LINK_CREATE, &link).context("cannot attach an iterator's program")?;
+        Ok(Self { program, link })
     }
 
     fn trace(tracepoint: &str, load: Load) -> Result<Self> {
@@ -136,7 +187,7 @@ impl Tiny {
         let open = Open { prog_fd: program.as_raw_fd().cast_unsigned(), ..Open::zeroed() };
         let link = bpf(RAW_TRACEPOINT_OPEN, &open)
             .with_context(|| format!("cannot attach a program to {tracepoint}"))?;
-        Ok(Self { program, _link: link })
+        Ok(Self { program, link })
     }
 
     fn sock_ops(load: Load) -> Result<Self> {
@@ -150,7 +201,7 @@ impl Tiny {
             flags: 0,
         };
         let link = bpf(LINK_CREATE, &link).context("cannot attach a sock_ops program")?;
-        Ok(Self { program, _link: link })
+        Ok(Self { program, link })
     }
 }
 
