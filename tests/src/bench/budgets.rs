@@ -92,8 +92,8 @@ const ALL: [Budget; 22] = [
     at_most(0.65, "", "sweep's CPU, active, of an inet_diag dump's with TCP_INFO", |sheet| {
         sweep_against(sheet, "sweep, active", "inet_diag with TCP_INFO")
     }),
-    at_most(1.0, "%", "the idle daemon's share of one CPU, at the most sockets", |sheet| {
-        median(sheet, "sweep", "all day: flowprobe/of one CPU")
+    at_most(1.0, "%", "sweeps' share of one CPU, at the most sockets", |sheet| {
+        median(sheet, "sweep", "all day: its sweeps/of one CPU")
     }),
     at_most(512.0, "B", "kernel memory that a socket takes more", |sheet| {
         // Nothing or less says that others moved the machine's memory more than the sockets did.

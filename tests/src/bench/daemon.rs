@@ -186,6 +186,18 @@ impl Daemon {
         })
     }
 
+    /// Waits for the end of a sweep that the daemon makes of itself, and tells what its threads and the one that sweeps were on
+    /// a CPU so far.
+    pub(super) fn swept_of_itself(&self) -> Result<(Ran, Ran)> {
+        let before = Ran::of_thread(self.id(), SWEEPER)?;
+        let mut sweeper = before;
+        wait_until(SWEPT, "the daemon has swept of itself", || {
+            sweeper = self.sweeper_at_rest()?;
+            Ok(!sweeper.since(before).time.is_zero())
+        })?;
+        Ok((Ran::of_process(self.id())?, sweeper))
+    }
+
     /// Waits until the thread that sweeps has not run for a while.
     fn sweeper_at_rest(&self) -> Result<Ran> {
         const REST: Duration = Duration::from_millis(100);

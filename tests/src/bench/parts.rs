@@ -83,7 +83,8 @@ pub(super) const ALL: [Question; 11] = [
                  thread's and wall time the daemon's own figure; of `ss` the process' (wait4), output to /dev/null; inet_diag is \
                  a dump of our own that only counts messages; the empty iterator is an iter/tcp program that returns at once, which is what the \
                  kernel's walk costs before a program looks at anything. Idle: nothing happened since the sweep before; active: one \
-                 exchange on every connection. The fitted lines minimise relative errors.",
+                 exchange on every connection. All day: a daemon that is left alone while all are idle, from the end of a sweep to the \
+                 end of a later one. The fitted lines minimise relative errors.",
         columns: &["cpu", "wall", "cpu a socket", "a socket more", "at none", "resident", "of one CPU"],
         measure: sweep::measure,
     },

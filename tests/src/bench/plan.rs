@@ -34,7 +34,7 @@ pub(super) struct Plan {
     pub(super) highest: f64,
     /// Ring sizes that are tried, from the smallest, and seconds for each.
     pub(super) rings: (&'static [&'static str], f64),
-    /// Seconds over which the daemon's share of a CPU is taken, at the largest size.
+    /// Seconds over which the daemon's share of a CPU is taken at least, at the largest size.
     pub(super) share: f64,
 }
 

@@ -15,8 +15,6 @@ use super::fit;
 use super::parts::Context;
 use super::sheet::Samples;
 use super::{peers, plan};
-use crate::kit::pause;
-use crate::load::cpu::Ran;
 
 /// Every method, by the name of its rows.
 pub(super) const METHODS: [&str; 6] =
@@ -123,14 +121,23 @@ fn add(samples: &mut Samples, row: &str, method: &str, cpu_us: f64, wall_us: f64
     samples.add(format!("{row}: {method}/cpu a socket"), "us", cpu_us / sockets as f64);
 }
 
-/// What a daemon that sweeps when it wants to takes of a CPU, while all these connections are idle.
+/// What a daemon that sweeps when it wants to takes of a CPU, while all these connections are idle: from the end of a sweep to
+/// the end of a later one, for a part of a period would hold too many or too few.
 fn share(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     let daemon = Daemon::start(&Setting::default())?;
     daemon.sweep()?;
-    let (before, begun) = (Ran::of_process(daemon.id())?, Instant::now());
-    pause(Duration::from_secs_f64(context.plan.share));
-    let ran = Ran::of_process(daemon.id())?.since(before);
-    let share = ran.time.as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0;
-    samples.add("all day: flowprobe/of one CPU", "%", share);
+    let (process, sweeper) = daemon.swept_of_itself()?;
+    let begun = Instant::now();
+    let (process_ran, sweeper_ran) = loop {
+        let (process_now, sweeper_now) = daemon.swept_of_itself()?;
+        if begun.elapsed().as_secs_f64() >= context.plan.share {
+            break (process_now.since(process), sweeper_now.since(sweeper));
+        }
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    for (who, ran) in [("flowprobe", process_ran), ("its sweeps", sweeper_ran)] {
+        let share = ran.time.as_secs_f64() / seconds * 100.0;
+        samples.add(format!("all day: {who}/of one CPU"), "%", share);
+    }
     daemon.stop()
 }
