@@ -193,6 +193,20 @@ impl Config {
         .collect()
     }
 
+    /// What is in use when another is read: that one, but for the keys that only a restart puts to use.
+    #[must_use]
+    pub fn until_restart(&self, read: Self) -> Self {
+        Self {
+            listen: self.listen.clone(),
+            sweep_period: self.sweep_period,
+            rtt_interval: self.rtt_interval,
+            ring_bytes: self.ring_bytes,
+            log: self.log,
+            kernel_log: self.kernel_log,
+            ..read
+        }
+    }
+
     /// What this configuration amounts to, with its cost in series and what is odd about it. Opens no file.
     #[must_use]
     pub fn check(&self) -> Summary {

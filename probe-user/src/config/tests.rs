@@ -269,6 +269,17 @@ fn the_reference_has_each_key_in_full_sentences() {
 }
 
 #[test]
+fn what_only_a_restart_changes_is_one_list() {
+    let (now, read) = (Config::default(), parse(FULL).unwrap());
+    let at_restart: Vec<_> =
+        KEYS.iter().filter(|key| key.effect == Effect::Restart).map(|key| key.name).collect();
+    assert_eq!(now.restart_keys(&read), at_restart);
+    let in_use = now.until_restart(read.clone());
+    assert_eq!(in_use.restart_keys(&now), [""; 0]);
+    assert_eq!((in_use.groups, in_use.services), (read.groups, read.services));
+}
+
+#[test]
 fn the_summary_tells_the_cost() {
     let cost = SeriesCost { families: 3, classic: 100, native: 10 };
     let summary = Summary::new(&parse(FULL).unwrap(), cost);

@@ -139,15 +139,7 @@ impl Reloader {
                     warn!("{key} has changed in {}: restart the daemon to use it", file.display());
                 }
                 // What was said of them stays true until the restart.
-                self.config = Config {
-                    listen: self.config.listen.clone(),
-                    sweep_period: self.config.sweep_period,
-                    rtt_interval: self.config.rtt_interval,
-                    ring_bytes: self.config.ring_bytes,
-                    log: self.config.log,
-                    kernel_log: self.config.kernel_log,
-                    ..config
-                };
+                self.config = self.config.until_restart(config);
                 self.sources = sources;
             }
             Err(faults) => error!("the configuration stays as it was: {}", sentence(&faults)),
