@@ -12,7 +12,7 @@ pub(crate) mod device;
 mod engine;
 mod flow;
 mod ledger;
-mod packet;
+pub(crate) mod packet;
 mod pause;
 mod rule;
 

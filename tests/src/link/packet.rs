@@ -1,7 +1,7 @@
 //! IPv4 and IPv6 packets as bytes: parse what the ledger needs, cut super-packets into segments, fill in checksums.
 //! Pure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use super::device::VNET_HEADER_LEN;
 
@@ -12,6 +12,9 @@ const PSH: u8 = 0x08;
 pub(crate) const ACK: u8 = 0x10;
 const CWR: u8 = 0x80;
 const PROTOCOL_TCP: u8 = 6;
+/// Bytes of both headers without options.
+const IPV4_HEADER: usize = 20;
+const TCP_HEADER: usize = 20;
 
 /// What a packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -192,6 +195,26 @@ pub(crate) fn segments(packet: Vec<u8>, offload: Offload) -> Vec<Vec<u8>> {
         identification = identification.wrapping_add(1);
     }
     cut
+}
+
+/// A SYN without options, in IPv4, as a program writes it to a raw socket.
+pub(crate) fn syn(from: SocketAddrV4, to: SocketAddrV4, sequence: u32) -> [u8; IPV4_HEADER + TCP_HEADER] {
+    let mut packet = [0; IPV4_HEADER + TCP_HEADER];
+    packet[0] = 0x45;
+    packet[3] = (IPV4_HEADER + TCP_HEADER) as u8;
+    packet[8] = 64;
+    packet[9] = PROTOCOL_TCP;
+    packet[12..16].copy_from_slice(&from.ip().octets());
+    packet[16..20].copy_from_slice(&to.ip().octets());
+    let tcp = &mut packet[IPV4_HEADER..];
+    tcp[0..2].copy_from_slice(&from.port().to_be_bytes());
+    tcp[2..4].copy_from_slice(&to.port().to_be_bytes());
+    tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+    tcp[12] = ((TCP_HEADER / 4) as u8) << 4;
+    tcp[13] = SYN;
+    tcp[14..16].copy_from_slice(&u16::MAX.to_be_bytes());
+    fill_checksums(&mut packet, IPV4_HEADER);
+    packet
 }
 
 /// Internet checksum (RFC 1071) of `bytes`, on top of `sum`.

@@ -18,6 +18,7 @@ pub mod adopted;
 pub mod churn;
 pub mod close_ledger;
 pub mod connect;
+pub mod hardship;
 pub mod lifecycle;
 pub mod live;
 pub mod namespaces;
@@ -133,10 +134,12 @@ pub const IN_VM: &[Scenario] = scenarios![
     close_ledger::server_leaves_data_unread,
     refusal::without_btf,
     refusal::without_capabilities,
-    refusal::without_cgroup_mount;
+    refusal::without_cgroup_mount,
+    hardship::refused_state;
     Alone:
     verifier::instructions_are_as_recorded,
     churn::every_end_once,
+    hardship::full_ring,
     adopted::older_than_the_daemon,
     situation_socket::adopted_is_reset,
     takeover::churn_is_recorded_once,

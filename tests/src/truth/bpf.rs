@@ -11,6 +11,7 @@ use bytemuck::{Pod, Zeroable};
 const PROG_GET_NEXT_ID: libc::c_int = 11;
 const MAP_GET_NEXT_ID: libc::c_int = 12;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
+const MAP_GET_FD_BY_ID: libc::c_int = 14;
 const LINK_GET_NEXT_ID: libc::c_int = 31;
 
 /// The beginning of `union bpf_attr` for the commands above.
@@ -107,6 +108,14 @@ pub fn hook_misses(program: u32) -> Result<u64> {
     // SAFETY: the kernel just returned this descriptor, and nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(libc::c_int::try_from(fd)?) };
     misses_of(&fd)
+}
+
+/// A map by its id.
+pub(super) fn map(id: u32) -> Result<OwnedFd> {
+    let mut attributes = Attributes { start_or_object_id: id, ..Attributes::zeroed() };
+    let fd = bpf(MAP_GET_FD_BY_ID, &mut attributes).with_context(|| format!("BPF map {id} is gone"))?;
+    // SAFETY: the kernel just returned this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(libc::c_int::try_from(fd)?) })
 }
 
 /// `recursion_misses` of the program behind a descriptor.

@@ -4,6 +4,7 @@ mod bpf;
 mod snmp;
 mod sockets;
 mod statistics;
+mod storage;
 mod tcp_info;
 mod tiny;
 mod witness;

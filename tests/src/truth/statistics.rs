@@ -11,10 +11,9 @@ use anyhow::{Context as _, Result};
 use bytemuck::{Pod, Zeroable};
 
 use super::Objects;
-use super::bpf::bpf;
+use super::bpf::{bpf, map};
 
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
-const MAP_GET_FD_BY_ID: libc::c_int = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const ENABLE_STATS: libc::c_int = 32;
 
@@ -123,9 +122,7 @@ impl Objects {
     pub fn map_bytes(&self) -> Result<u64> {
         let mut sum = 0;
         for &id in &self.maps {
-            let Ok(fd) = bpf(MAP_GET_FD_BY_ID, &mut [id, 0, 0, 0]) else { continue };
-            // SAFETY: the kernel just returned this descriptor, and nobody else owns it.
-            let fd = unsafe { OwnedFd::from_raw_fd(libc::c_int::try_from(fd)?) };
+            let Ok(fd) = map(id) else { continue };
             let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
             let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
             sum += line.context("the kernel does not say what a map holds")?.trim().parse::<u64>()?;

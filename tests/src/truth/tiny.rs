@@ -1,5 +1,5 @@
 //! Loads programs of a few instructions by hand and attaches them: to a BTF tracepoint, to the root of cgroup v2 for
-//! all sockets, or to the kernel's walk over the TCP sockets. No object file and no loader stand between; a program goes with its value.
+//! all sockets, or to one of the kernel's walks. No object file and no loader stand between; a program goes with its value.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use anyhow::{Context as _, Result, ensure};
 use aya_obj::btf::{Btf, BtfKind};
 use bytemuck::{Pod, Zeroable};
+
+use super::bpf::map;
 
 const PROG_LOAD: libc::c_int = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
@@ -58,6 +60,17 @@ struct Link {
     target_fd: u32,
     attach_type: u32,
     flags: u32,
+    /// Of a walk: the address of a [`Walked`], and its length.
+    walked: u64,
+    walked_len: u32,
+    padding: u32,
+}
+
+/// `union bpf_iter_link_info` for a walk over a map.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Walked {
+    map_fd: u32,
 }
 
 /// `union bpf_attr` of BPF_ITER_CREATE.
@@ -77,6 +90,8 @@ pub enum Point {
     SockOps,
     /// `iter/tcp`: once for each socket, and at the end, of every [`Tiny::walk`].
     Sockets,
+    /// `iter/bpf_sk_storage_map`: once for each element of the socket storage with this id, and at the end, of every walk.
+    Storage(u32),
 }
 
 /// One instruction, `struct bpf_insn`: opcode, registers (destination low, source high), offset, immediate.
@@ -116,17 +131,19 @@ impl Tiny {
     /// # Errors
     /// When the kernel has no such place, no BTF or no cgroup v2, or refuses.
     pub fn empty(point: Point, name: &str) -> Result<Self> {
-        Self::start(point, name, if point == Point::Sockets { &EMPTY_WALK } else { &EMPTY })
+        let walks = matches!(point, Point::Sockets | Point::Storage(_));
+        Self::start(point, name, if walks { &EMPTY_WALK } else { &EMPTY })
     }
 
-    /// Has the kernel show all TCP sockets of this thread's network namespace to a program on [`Point::Sockets`].
+    /// Has the kernel show all TCP sockets of this thread's network namespace to a program on [`Point::Sockets`], or all
+    /// elements to one on [`Point::Storage`].
     ///
     /// # Errors
     /// When it is not on that, or the kernel refuses.
     pub fn walk(&self) -> Result<()> {
         let iterator = Iterator { link_fd: self.link.as_raw_fd().cast_unsigned(), ..Iterator::zeroed() };
-        let iterator = bpf(ITER_CREATE, &iterator).context("cannot begin a walk over the sockets")?;
-        let written = File::from(iterator).read(&mut [0; 64]).context("cannot walk over the sockets")?;
+        let iterator = bpf(ITER_CREATE, &iterator).context("cannot begin a walk")?;
+        let written = File::from(iterator).read(&mut [0; 64]).context("cannot walk")?;
         ensure!(written == 0, "a program that does nothing wrote {written} bytes");
         Ok(())
     }
@@ -157,20 +174,30 @@ impl Tiny {
         match point {
             Point::Tracepoint(tracepoint) => Self::trace(tracepoint, load),
             Point::SockOps => Self::sock_ops(load),
-            Point::Sockets => Self::sockets(load),
+            Point::Sockets => Self::walker("tcp", load, Link::zeroed()),
+            Point::Storage(id) => {
+                let map = map(id)?;
+                let walked = Walked { map_fd: map.as_raw_fd().cast_unsigned() };
+                let link = Link {
+                    walked: (&raw const walked) as u64,
+                    walked_len: u32::try_from(size_of::<Walked>())?,
+                    ..Link::zeroed()
+                };
+                Self::walker("bpf_sk_storage_map", load, link)
+            }
         }
     }
 
-    fn sockets(load: Load) -> Result<Self> {
+    /// What `link` points to must live through the call.
+    fn walker(over: &str, load: Load, link: Link) -> Result<Self> {
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let attach_btf_id = btf
-            .id_by_type_name_kind("bpf_iter_tcp", BtfKind::Func)
-            .context("the kernel cannot show its TCP sockets to programs (CONFIG_BPF_SYSCALL, since 5.9)")?;
+            .id_by_type_name_kind(&format!("bpf_iter_{over}"), BtfKind::Func)
+            .with_context(|| format!("the kernel has no iter/{over} (CONFIG_BPF_SYSCALL, since 5.9)"))?;
         let load =
             Load { prog_type: PROG_TYPE_TRACING, expected_attach_type: TRACE_ITER, attach_btf_id, ..load };
         let program = bpf(PROG_LOAD, &load).context("cannot load an iterator's program: run as root")?;
-        let link =
-            Link { prog_fd: program.as_raw_fd().cast_unsigned(), attach_type: TRACE_ITER, ..Link::zeroed() };
+        let link = Link { prog_fd: program.as_raw_fd().cast_unsigned(), attach_type: TRACE_ITER, ..link };
         let link = bpf(LINK_CREATE, &link).context("cannot attach an iterator's program")?;
         Ok(Self { program, link })
     }
@@ -198,7 +225,7 @@ impl Tiny {
             prog_fd: program.as_raw_fd().cast_unsigned(),
             target_fd: root.as_raw_fd().cast_unsigned(),
             attach_type: CGROUP_SOCK_OPS,
-            flags: 0,
+            ..Link::zeroed()
         };
         let link = bpf(LINK_CREATE, &link).context("cannot attach a sock_ops program")?;
         Ok(Self { program, link })
