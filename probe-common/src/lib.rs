@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod loss;
 pub mod record;
 pub mod tcp;
+pub mod visit;
 
 /// Version of the records' layout. Raise it with every change to [`record`] or [`fields`].
 pub const ABI_VERSION: u16 = 4;

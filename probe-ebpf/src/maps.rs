@@ -9,6 +9,7 @@ use aya_ebpf::{
 use probe_common::{
     loss::Loss,
     record::{FlowHead, FlowRecord},
+    visit::Visit,
 };
 
 use crate::state::{Accounted, FlowState, Trouble, WideHistogram};
@@ -48,17 +49,16 @@ pub(crate) static SCRATCH_ACCOUNT: PerCpuArray<FlowRecord, 1> = PerCpuArray::new
 #[btf_map]
 static LEFT_OUT: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// Connections that the daemon's sweeps looked at; one sweep runs at a time.
+/// The walk of [`crate::probes`]' `account` that is under way; there is one at a time.
 #[btf_map]
-static SWEPT: Array<u64, 1> = Array::new();
+static VISIT: Array<Visit, 1> = Array::new();
 
-/// Counts a connection that a sweep looked at.
+/// The walk under way.
 #[inline(always)]
-pub(crate) fn count_swept() {
-    if let Some(counter) = SWEPT.get_ptr_mut(0) {
-        // SAFETY: the map's value lives as long as the program, and no other run of it is under way.
-        unsafe { *counter += 1 };
-    }
+pub(crate) fn visit() -> Option<&'static mut Visit> {
+    let visit = VISIT.get_ptr_mut(0)?;
+    // SAFETY: the map's value lives as long as the program, and no other run of it is under way.
+    Some(unsafe { &mut *visit })
 }
 
 /// Counts a loss.

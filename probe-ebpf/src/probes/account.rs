@@ -1,12 +1,14 @@
 //! What did live connections add since the last sweep? iter/tcp for the daemon, which alone may read it.
 //!
-//! A connection at rest, without segments since its last accounting, costs the look at four fields. One that is older than
-//! the probe is taken over, and callbacks are switched on where the kernel allows that. The socket's lock is held, so no close
-//! can come between.
+//! A connection at rest whose socket's clock stands costs the look at three fields of the socket; the user side knows since when
+//! it must have stood (`visits.rs`). One without segments since its last accounting costs the look at its state too. One that is older
+//! than the probe is taken over, and callbacks are switched on where the kernel allows that. The socket's lock is held, so no close can
+//! come between.
 
 use core::ffi::c_void;
 
-use probe_common::{loss::Loss, record::flag, tcp::state};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use probe_common::{loss::Loss, record::flag, tcp::state, visit::Visit};
 
 use super::{
     adopt::adopt,
@@ -17,7 +19,7 @@ use super::{
 use crate::{
     difference, emit,
     kernel::{TcpSock, storage_create, storage_get},
-    maps::{ACCOUNTED, SCRATCH_ACCOUNT, STATES, count, count_swept},
+    maps::{ACCOUNTED, SCRATCH_ACCOUNT, STATES, count, visit},
     state::FlowState,
 };
 
@@ -31,10 +33,18 @@ extern "C" fn account(ctx: *mut c_void) -> i32 {
 #[inline(always)]
 fn try_account(ctx: *const c_void) -> Option<()> {
     let tp = next_connection(ctx)?;
-    count_swept();
+    let visit = visit()?;
+    if visit.began_us == 0 {
+        // SAFETY: no argument, no effect.
+        visit.began_us = unsafe { bpf_ktime_get_ns() } / 1000;
+    }
+    visit.connections += 1;
+    if tp.clock_us() < visit.quiet_before_us && tp.is_at_rest() {
+        return None;
+    }
     let flow = match storage_get(&STATES, tp.as_ptr()) {
         Some(flow) => flow,
-        None => take_over(tp)?,
+        None => take_over(tp, visit)?,
     };
     // Not a connection yet (its record comes whole), or not any more.
     if flow.flags & flag::ESTABLISHED == 0 || flow.flags & flag::FINISHED != 0 {
@@ -46,6 +56,7 @@ fn try_account(ctx: *const c_void) -> Option<()> {
     }
     let Some(accounted) = storage_create(&ACCOUNTED, tp.as_ptr()) else {
         count(Loss::AccountedRefused);
+        visit.refused += 1;
         return None;
     };
     keep_callbacks(tp, flow);
@@ -71,11 +82,14 @@ fn try_account(ctx: *const c_void) -> Option<()> {
 
 /// A connection that the probe did not see begin.
 #[inline(always)]
-fn take_over(tp: TcpSock) -> Option<&'static mut FlowState> {
+fn take_over(tp: TcpSock, visit: &mut Visit) -> Option<&'static mut FlowState> {
     if tp.state() == state::SYN_RECV {
         return None; // a Fast Open child or crossed SYNs: taken over when the handshake is done
     }
-    let flow = adopt(tp, tp.cookie())?;
+    let Some(flow) = adopt(tp, tp.cookie()) else {
+        visit.refused += 1;
+        return None;
+    };
     // They outlive the program that switched them on, so a daemon that comes back finds them.
     if tp.has_callbacks(CALLBACKS) || tp.switch_on(CALLBACKS) {
         flow.flags |= flag::CALLBACKS;

@@ -11,4 +11,5 @@ pub mod privilege;
 pub mod probe;
 pub mod release;
 pub mod ring;
+mod visits;
 pub mod walk;

@@ -26,6 +26,7 @@ use super::{
     iterate::Buffer,
     privilege, release,
     ring::Ring,
+    visits::Visits,
     walk::{Walk, walk},
 };
 use crate::flow::from_record::Context as FlowContext;
@@ -75,6 +76,7 @@ pub struct Probe {
     hooks: Arc<Vec<Hook>>,
     layout: Layout,
     buffer: Buffer,
+    visits: Visits,
 }
 
 /// What the programs could not do, by reason, and what they left out. Shared: the maps outlive their names in the object.
@@ -122,7 +124,7 @@ impl Probe {
         privilege::require(privilege::effective())?;
         let layout = read_layout()?;
         layout.complete()?;
-        let (ebpf, hooks) = attach_all(purpose, &layout)?;
+        let (mut ebpf, hooks) = attach_all(purpose, &layout)?;
         if let Some(hook) = hooks.iter().find(|hook| hook.spec.required && !hook.is_up()) {
             let why = hook.down.as_deref().unwrap_or_default();
             bail!(
@@ -131,7 +133,8 @@ impl Probe {
             );
         }
         give_back_memory();
-        Ok(Self { ebpf, hooks: Arc::new(hooks), layout, buffer: Buffer::default() })
+        let visits = Visits::new(&mut ebpf)?;
+        Ok(Self { ebpf, hooks: Arc::new(hooks), layout, buffer: Buffer::default(), visits })
     }
 
     /// The hooks and how they are.
@@ -189,7 +192,7 @@ impl Probe {
     /// # Errors
     /// As [`walk`].
     pub fn snapshot(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<Walk> {
-        walk(&mut self.ebpf, hooks::FLOWS, &mut self.buffer, false, each)
+        walk(&mut self.ebpf, hooks::FLOWS, &mut self.buffer, None, each)
     }
 
     /// What live connections added since the last time; adopts those that are older than the probe.
@@ -197,16 +200,7 @@ impl Probe {
     /// # Errors
     /// As [`walk`].
     pub fn account(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<Walk> {
-        let before = self.swept()?;
-        let mut walk = walk(&mut self.ebpf, hooks::ACCOUNT, &mut self.buffer, true, each)?;
-        walk.sockets = self.swept()?.wrapping_sub(before);
-        Ok(walk)
-    }
-
-    /// Connections that sweeps have looked at.
-    fn swept(&self) -> Result<u64> {
-        let map = self.ebpf.map("SWEPT").context("the object does not count what it swept")?;
-        Ok(Array::<_, u64>::try_from(map)?.get(&0, 0)?)
+        walk(&mut self.ebpf, hooks::ACCOUNT, &mut self.buffer, Some(&mut self.visits), each)
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     iterate::{Buffer, read_records},
     netns::{self, Traveller},
     netstat,
+    visits::Visits,
 };
 
 /// How a walk went.
@@ -29,7 +30,7 @@ pub struct Walk {
     pub counters: HashMap<u32, HashMap<String, u64>>,
 }
 
-/// Opens `hook`'s iterator in each namespace and reads it to its end. With `with_counters`, the namespace's counters are
+/// Opens `hook`'s iterator in each namespace and reads it to its end. A sweep has `visits`: then the namespace's counters are
 /// read after its sockets, so that what the walk saw is in them.
 ///
 /// # Errors
@@ -38,25 +39,29 @@ pub(super) fn walk(
     ebpf: &mut Ebpf,
     hook: HookSpec,
     buffer: &mut Buffer,
-    with_counters: bool,
+    mut visits: Option<&mut Visits>,
     each: &mut dyn FnMut(&[u8]),
 ) -> Result<Walk> {
     let program: &mut Iter =
         ebpf.program_mut(hook.name).context("no such program")?.try_into().context("not an iterator")?;
     let traveller = Traveller::new()?;
     let mut walk = Walk::default();
+    if let Some(visits) = &mut visits {
+        visits.begin_sweep();
+    }
     for namespace in netns::all()? {
         let visit = traveller.visit(&namespace, || {
-            let read = if netstat::holds_tcp_sockets() {
-                open(program).and_then(|mut file| Ok(read_records(&mut file, buffer, each)?))
-            } else {
-                Ok(0)
+            let mut read = || match &mut visits {
+                _ if !netstat::holds_tcp_sockets() => Ok((0, 0)),
+                Some(visits) => visits.visit(namespace.inode, || read_all(program, buffer, each)),
+                None => Ok((read_all(program, buffer, each)?, 0)),
             };
-            (read, with_counters.then(netstat::tcp_counters))
+            (read(), visits.is_some().then(netstat::tcp_counters))
         });
         match visit {
-            Ok((Ok(records), counters)) => {
+            Ok((Ok((records, connections)), counters)) => {
                 walk.records += records;
+                walk.sockets += connections;
                 walk.namespaces += 1;
                 walk.counters.extend(counters.map(|c| (namespace.inode, c)));
             }
@@ -85,9 +90,10 @@ pub fn counters() -> Result<HashMap<u32, HashMap<String, u64>>> {
     Ok(netns::all()?.iter().filter_map(read).collect())
 }
 
-fn open(program: &mut Iter) -> Result<File> {
+fn read_all(program: &mut Iter, buffer: &mut Buffer, each: &mut dyn FnMut(&[u8])) -> Result<u64> {
     let link = program.attach()?;
-    Ok(program.take_link(link)?.into_file()?)
+    let mut file: File = program.take_link(link)?.into_file()?;
+    Ok(read_records(&mut file, buffer, each)?)
 }
 
 /// The process that led to the namespace ended meanwhile; its sockets went with it, or it is found the next time.

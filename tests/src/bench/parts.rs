@@ -82,9 +82,9 @@ pub(super) const ALL: [Question; 11] = [
         method: "Sockets are counted, two for each connection, as both ends are on this machine. Of a sweep, CPU is the sweeping \
                  thread's and wall time the daemon's own figure; of `ss` the process' (wait4), output to /dev/null; inet_diag is \
                  a dump of our own that only counts messages; the empty iterator is an iter/tcp program that returns at once, which is what the \
-                 kernel's walk costs before a program looks at anything. Idle: nothing happened since the sweep before; active: one \
-                 exchange on every connection. All day: a daemon that is left alone while all are idle, from the end of a sweep to the \
-                 end of a later one. The fitted lines minimise relative errors.",
+                 kernel's walk costs before a program looks at anything. Active: one exchange on every connection since the last sweep; \
+                 newly idle: none since the last, idle: none since the one before that. All day: a daemon that is left alone while all \
+                 are idle, from the end of a sweep to the end of a later one. The fitted lines minimise relative errors.",
         columns: &["cpu", "wall", "cpu a socket", "a socket more", "at none", "resident", "of one CPU"],
         measure: sweep::measure,
     },

@@ -17,8 +17,14 @@ use super::sheet::Samples;
 use super::{peers, plan};
 
 /// Every method, by the name of its rows.
-pub(super) const METHODS: [&str; 6] =
-    ["sweep, idle", "sweep, active", WALK, "ss -tinO", "inet_diag with TCP_INFO", "inet_diag without"];
+pub(super) const METHODS: [&str; 7] =
+    [IDLE, ACTIVE, NEWLY_IDLE, WALK, "ss -tinO", "inet_diag with TCP_INFO", "inet_diag without"];
+/// Nothing happened since the sweep before last: connections are passed by.
+const IDLE: &str = "sweep, idle";
+/// Something happened on each connection since the last sweep.
+const ACTIVE: &str = "sweep, active";
+/// Nothing happened since the last sweep.
+const NEWLY_IDLE: &str = "sweep, newly idle";
 const WALK: &str = "empty iterator";
 const LONG: Duration = Duration::from_secs(300);
 
@@ -60,18 +66,18 @@ fn at(context: &Context<'_>, sockets: u64, samples: &mut Samples) -> Result<()> 
     let daemon = Daemon::start(&setting)?;
     let mut holding = Holding::start(sockets, 1.0, 0)?;
     driver::settle(context.plan)?;
-    // The first one adds up what the opening brought.
+    // The first one adds up what the opening brought; the second finds them newly idle.
+    daemon.sweep()?;
     daemon.sweep()?;
     let (of_few, of_many) = context.plan.sweeps;
     let sweeps = if sockets > plan::MANY { of_many } else { of_few };
     for _ in 0..sweeps {
-        for active in [false, true] {
-            if active {
+        for method in [IDLE, ACTIVE, NEWLY_IDLE] {
+            if method == ACTIVE {
                 holding.touch()?;
             }
             let sweep = daemon.sweep()?;
             ensure!(sweep.sockets >= sockets as f64, "the sweep saw {} sockets of {sockets}", sweep.sockets);
-            let method = if active { "sweep, active" } else { "sweep, idle" };
             add(samples, &row, method, sweep.cpu_us, sweep.wall_us, sockets);
         }
     }

@@ -23,6 +23,7 @@ pub mod lifecycle;
 pub mod live;
 pub mod namespaces;
 pub mod no_stall;
+pub mod quiet;
 pub mod reconcile;
 pub mod refusal;
 pub mod retransmit;
@@ -140,6 +141,7 @@ pub const IN_VM: &[Scenario] = scenarios![
     verifier::instructions_are_as_recorded,
     churn::every_end_once,
     hardship::full_ring,
+    quiet::heard_again,
     adopted::older_than_the_daemon,
     situation_socket::adopted_is_reset,
     takeover::churn_is_recorded_once,
