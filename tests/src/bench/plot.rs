@@ -12,13 +12,14 @@ use super::table::number;
 const SIZE: (u32, u32) = (760, 440);
 const FONT: &str = "sans-serif";
 /// Told apart also without colour (Okabe and Ito).
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
 ];
 
 /// A named curve.
