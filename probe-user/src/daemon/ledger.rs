@@ -32,8 +32,8 @@ use crate::{
 pub(super) struct Timing {
     /// How long it took.
     pub(super) took: Duration,
-    /// CPU time of the thread that sweeps.
-    pub(super) cpu: Duration,
+    /// The least time until the next, by the sweeps' share of a CPU.
+    pub(super) rest: Duration,
     /// The time until the next.
     pub(super) period: Duration,
 }

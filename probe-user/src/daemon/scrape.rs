@@ -8,8 +8,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::{
     ledger::{LastSweep, Ledger},
-    reader, reload,
-    sweeper::{self, SHARE_OF_A_CPU},
+    reader, reload, sweeper,
 };
 use crate::{
     control::{End, Hello, Requests, Watchers},
@@ -25,7 +24,7 @@ use crate::{
 /// A scrape wants sums no older than this.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// … or than the time in which one is due at the sweeps' share of a CPU, where that is more, and waits for a sweep no longer than this.
+/// … or than the least time between two sweeps, where that is more, and waits for a sweep no longer than this.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 pub(super) struct Scrape {
@@ -61,7 +60,7 @@ impl Scrape {
     /// Sweeps if the sums are stale, once for all scrapes that wait together, and adds up what ended.
     async fn freshen(&self) {
         let _turn = self.turn.lock().await;
-        let stale = |sweep: LastSweep| sweep.ended.elapsed() > FRESH.max(sweep.timing.cpu * SHARE_OF_A_CPU);
+        let stale = |sweep: LastSweep| sweep.ended.elapsed() > FRESH.max(sweep.timing.rest);
         if self.ledger.last_sweep().is_none_or(stale) {
             // One that takes longer serves the next scrape.
             let _ = tokio::time::timeout(PATIENCE, self.sweeper.sweep()).await;

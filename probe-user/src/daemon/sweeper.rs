@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Sweeps may take one in this many of a CPU's seconds: the period stretches when there are many sockets.
-pub(super) const SHARE_OF_A_CPU: u32 = 100;
+const SHARE_OF_A_CPU: u32 = 100;
 
 /// Time between two looks at which groups need their places.
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
@@ -113,6 +113,7 @@ impl Sweeper {
             reader,
             ending: Arc::clone(&ending),
             records_lost: 0,
+            spent_before: Duration::ZERO,
             said_period: period,
             settled: Instant::now(),
         };
@@ -159,6 +160,8 @@ struct Work {
     reader: reader::Handle,
     ending: Arc<AtomicBool>,
     records_lost: u64,
+    /// CPU time of the sweep before.
+    spent_before: Duration,
     /// The period that was last told.
     said_period: Duration,
     settled: Instant,
@@ -201,9 +204,10 @@ impl Work {
                 // What ended by now is in the kernel's counters that the walk read.
                 self.runtime.block_on(self.reader.drain());
                 let cpu = spent();
-                let period = self.period.max(cpu * SHARE_OF_A_CPU);
+                let rest = rest(self.spent_before, cpu);
+                let period = self.period.max(rest);
                 self.say_if_stretched(period, cpu);
-                self.ledger.swept(walk, Timing { took, cpu, period });
+                self.ledger.swept(walk, Timing { took, rest, period });
             }
             Err(error) => {
                 self.ledger.sweep_failed();
@@ -215,7 +219,10 @@ impl Work {
             self.settled = Instant::now();
             self.ledger.settle();
         }
-        self.period.max(spent() * SHARE_OF_A_CPU)
+        let spent = spent();
+        let rest = rest(self.spent_before, spent);
+        self.spent_before = spent;
+        self.period.max(rest)
     }
 
     /// Tells when the period doubles or comes back.
@@ -291,6 +298,12 @@ impl Work {
     }
 }
 
+/// The least time until the next sweep, in which that has at most its share of a CPU if it takes no more than the dearer of the
+/// last two: sweeps of the same sockets differ by some percent, and after the last alone each dearer one would come too early.
+fn rest(before: Duration, last: Duration) -> Duration {
+    last.max(before) * SHARE_OF_A_CPU
+}
+
 /// CPU time of the calling thread, in the kernel and outside.
 fn cpu_of_this_thread() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -301,5 +314,17 @@ fn end(walk: Result<Walk>) -> End {
     match walk {
         Ok(walk) => End { unseen_namespaces: walk.unseen_namespaces, incomplete: walk.incomplete },
         Err(error) => End { unseen_namespaces: 0, incomplete: Some(format!("{error:#}")) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dearer_of_two_sweeps_tells_when_the_next_is_due() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest(ms(20), ms(30)), ms(3_000));
+        assert_eq!(rest(ms(30), ms(20)), ms(3_000));
     }
 }
