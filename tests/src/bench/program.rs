@@ -146,14 +146,13 @@ fn measured(question: &Question, context: &Context<'_>) -> Result<(Part, bool)> 
     Ok((samples.finish(context.plan.quick, machine), complete))
 }
 
-/// Puts a part in its place and says how it stands to the one that was there.
-fn keep(parts: &mut BTreeMap<String, Part>, name: &str, part: Part) {
-    if let Some(before) = parts.get(name).filter(|before| before.quick == part.quick) {
-        let agreement = compare(before, &part);
-        let (agree, differ) = (agreement.agree, agreement.differ.len());
-        if agree + differ > 0 {
-            println!("{name}: {agree} of {} figures agree with the run before", agree + differ);
-        }
+/// Puts a part in its place, with how it stands to the one that was there.
+fn keep(parts: &mut BTreeMap<String, Part>, name: &str, mut part: Part) {
+    let comparable =
+        |before: &&Part| before.quick == part.quick && before.machine.kernel == part.machine.kernel;
+    part.agreement = parts.get(name).filter(comparable).map(|before| compare(before, &part));
+    if let Some(agreement) = &part.agreement {
+        agreement.sentence().iter().for_each(|sentence| println!("{name}: {sentence}"));
         agreement.differ.iter().for_each(|line| println!("  {line}"));
     }
     parts.insert(name.to_owned(), part);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::compare::Agreement;
 use super::parts;
 use super::peers;
 use super::plot::{Plot, plots};
@@ -14,7 +15,7 @@ const HEAD: &str = "\
 Made by `cargo xtask bench`; the figures are in performance.json. A cell is the median of repeated measurements, with the
 smallest and the largest behind it. All loads are on loopback, in network namespaces of their own, with reno, client and server of a
 connection on one CPU: every connection has both ends here, and nothing but TCP and the observer is paid for. Figures of two machines
-do not compare; those of one table do.
+do not compare; those of one table do. Each part says how its figures stand to those of the run before.
 
 ";
 
@@ -56,8 +57,12 @@ fn shown_in(file: &str) -> &'static str {
 fn place(part: &Part) -> String {
     let machine = &part.machine;
     let form = if part.quick { "Quick form" } else { "Full form" };
-    format!(
+    let mut text = format!(
         "{form}; Linux {}, {} × {}, {} MiB; load average at its start {:.2}.",
         machine.kernel, machine.cpus, machine.processor, machine.memory_mib, machine.load_average
-    )
+    );
+    if let Some(sentence) = part.agreement.as_ref().and_then(Agreement::sentence) {
+        text = text + "\n\n" + &sentence;
+    }
+    text
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::Machine;
+use super::{compare::Agreement, machine::Machine};
 
 /// Version of the file's shape.
 const SCHEMA: u32 = 1;
@@ -41,6 +41,9 @@ pub(super) struct Part {
     pub(super) figures: BTreeMap<String, Figure>,
     /// What could not be measured, and why, by the beginning of the figures' names.
     pub(super) absent: BTreeMap<String, String>,
+    /// How they stand to the figures that were here before, of the same kernel and form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) agreement: Option<Agreement>,
 }
 
 /// Repeated measurements of one thing.
@@ -59,7 +62,8 @@ pub(super) struct Figure {
 }
 
 impl Figure {
-    fn of(unit: &str, mut values: Vec<f64>) -> Option<Self> {
+    /// Of all values that are finite numbers; nothing of none.
+    pub(super) fn of(unit: &str, mut values: Vec<f64>) -> Option<Self> {
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
@@ -106,7 +110,7 @@ impl Samples {
     pub(super) fn finish(self, quick: bool, machine: Machine) -> Part {
         let figures = self.values.into_iter();
         let figures = figures.filter_map(|(name, (unit, values))| Some((name, Figure::of(unit, values)?)));
-        Part { quick, machine, figures: figures.collect(), absent: self.absent }
+        Part { quick, machine, figures: figures.collect(), absent: self.absent, agreement: None }
     }
 }
 
