@@ -23,6 +23,15 @@ pub(super) fn bench(name: &str, context: &Context<'_>, samples: &mut Samples) ->
         if context.plan.quick {
             command.args(["--", "--quick"]);
         }
+        // What `cargo run` set for this program would have some build scripts run anew, here and at the next build elsewhere.
+        for (name, _) in env::vars_os() {
+            let own = name
+                .to_str()
+                .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+            if own {
+                command.env_remove(name);
+            }
+        }
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo")?;
         ensure!(output.status.success(), "`cargo bench -p probe-user --bench {name}` failed");
         let mut figures = 0;
