@@ -31,7 +31,8 @@ fn held_by(process: u32) -> Result<Objects> {
     Ok(held)
 }
 
-fn ends_clean(signal: Signal, code: Option<i32>) -> Result<()> {
+/// A daemon that ends so leaves no object of the kernel.
+fn ends_clean(end: impl FnOnce(Daemon) -> Result<()>) -> Result<()> {
     let _turn = take_turn()?;
     let before = Objects::now()?;
     let mut daemon = Daemon::start()?;
@@ -42,23 +43,7 @@ fn ends_clean(signal: Signal, code: Option<i32>) -> Result<()> {
     );
     let now = Objects::now()?;
     ensure!(held.programs.is_subset(&now.programs), "the kernel does not hold what the daemon holds");
-    daemon.process().signal(signal)?;
-    let begun = Instant::now();
-    wait_until(Duration::from_secs(20), "the daemon has ended", || Ok(!daemon.process().is_running()?))?;
-    ensure!(begun.elapsed() < SHUTDOWN, "it took {:?}, not 2 s at most", begun.elapsed());
-    let run_dir = daemon.run_dir().to_path_buf();
-    if code.is_some() {
-        let done = daemon.stop_after_signal()?;
-        expect("the exit code", done.code, code)?;
-    } else {
-        // The run directory stays as a crash leaves it: the next daemon must not be disturbed.
-        let mut next = Daemon::start_with(|command| {
-            command.env("FLOWPROBE_RUN_DIR", &run_dir);
-        })
-        .context("a daemon in the run directory of one that was killed")?;
-        next.process().expect_running()?;
-        next.stop()?;
-    }
+    end(daemon)?;
     nothing_is_left(&before)?;
     let after = Objects::now()?;
     for (what, held, after) in [
@@ -71,19 +56,34 @@ fn ends_clean(signal: Signal, code: Option<i32>) -> Result<()> {
     Ok(())
 }
 
+/// It is asked to end, and does in time and without complaint.
+fn obeys(mut daemon: Daemon, signal: Signal) -> Result<()> {
+    daemon.process().signal(signal)?;
+    let begun = Instant::now();
+    wait_until(Duration::from_secs(20), "the daemon has ended", || Ok(!daemon.process().is_running()?))?;
+    ensure!(begun.elapsed() < SHUTDOWN, "it took {:?}, not 2 s at most", begun.elapsed());
+    expect("the exit code", daemon.stop_after_signal()?.code, Some(0))
+}
+
 #[test]
 fn after_sigterm() -> Result<()> {
-    ends_clean(Signal::TERM, Some(0))
+    ends_clean(|daemon| obeys(daemon, Signal::TERM))
 }
 
 #[test]
 fn after_sigint() -> Result<()> {
-    ends_clean(Signal::INT, Some(0))
+    ends_clean(|daemon| obeys(daemon, Signal::INT))
 }
 
+/// The run directory stays as a crash leaves it, which does not disturb the next daemon.
 #[test]
 fn after_sigkill() -> Result<()> {
-    ends_clean(Signal::KILL, None)
+    ends_clean(|daemon| {
+        let next =
+            Daemon::start_in(daemon.kill()?, |_| {}).context("a daemon in the place of a killed one")?;
+        next.stop()?;
+        Ok(())
+    })
 }
 
 #[test]

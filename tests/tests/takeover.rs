@@ -11,6 +11,11 @@ fn churn_around_a_start_is_recorded_once() -> Result<()> {
 }
 
 #[test]
+fn a_daemon_killed_amid_churn_leaves_nothing_and_the_next_counts_anew() -> Result<()> {
+    alone(takeover::killed_amid_churn)
+}
+
+#[test]
 fn quiet_connections_are_taken_over_exactly() -> Result<()> {
     alone(takeover::quiet_connections_are_exact)
 }

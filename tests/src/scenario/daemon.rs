@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::LONG;
@@ -38,6 +39,13 @@ pub fn flows(run_dir: &Path, words: &[&str]) -> Result<Vec<Line>> {
     parse_lines(&done.out)
 }
 
+/// Where a daemon lives: what a crash leaves, and the next one finds.
+#[derive(Debug)]
+pub struct Place {
+    run_dir: TempDir,
+    address: SocketAddr,
+}
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
@@ -63,6 +71,15 @@ impl Daemon {
     pub fn start_with(change: impl FnOnce(&mut Command)) -> Result<Self> {
         let run_dir = tempfile::tempdir().context("cannot make a run directory")?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        Self::start_in(Place { run_dir, address }, change)
+    }
+
+    /// Start one in the place of another that is gone, as a supervisor does.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_in(place: Place, change: impl FnOnce(&mut Command)) -> Result<Self> {
+        let Place { run_dir, address } = place;
         let mut command = command(run_dir.path())?;
         command.args(["daemon", "--listen", &address.to_string()]);
         change(&mut command);
@@ -92,6 +109,17 @@ impl Daemon {
     /// When it does not answer with 200 and valid exposition.
     pub fn scrape(&self) -> Result<Scrape> {
         Scrape::parse(&get_text(self.address, "/metrics")?)
+    }
+
+    /// Kill it, with no chance to tidy up.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn kill(self) -> Result<Place> {
+        let Self { mut process, run_dir, address } = self;
+        process.signal(Signal::KILL)?;
+        wait_until(LONG, "the killed daemon has ended", || Ok(!process.is_running()?))?;
+        Ok(Place { run_dir, address })
     }
 
     /// The end of a daemon that was sent a signal before.

@@ -4,6 +4,7 @@
 //! when the daemon was started and ready; between the two the daemon attaches, at a moment that only it knows.
 
 use std::collections::HashMap;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -31,9 +32,11 @@ pub(super) fn of_role(scrape: &Scrape, name: &str, role: &str) -> f64 {
 
 /// Sweeps often, so that what it counts comes in many increments.
 pub(super) fn start_daemon() -> Result<Daemon> {
-    Daemon::start_with(|command| {
-        command.args(["--sweep-period", "100ms"]);
-    })
+    Daemon::start_with(sweep_often)
+}
+
+pub(super) fn sweep_often(command: &mut Command) {
+    command.args(["--sweep-period", "100ms"]);
 }
 
 /// A daemon that was started while connections came and went, CLOCK_MONOTONIC in nanoseconds.
@@ -49,8 +52,16 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) fn new(meanwhile: impl FnOnce() -> Result<()>) -> Result<Self> {
+        Self::by(start_daemon, meanwhile)
+    }
+
+    /// A start in which the daemon is made so.
+    pub(super) fn by(
+        daemon: impl FnOnce() -> Result<Daemon>,
+        meanwhile: impl FnOnce() -> Result<()>,
+    ) -> Result<Self> {
         let spawned_ns = monotonic_ns();
-        let daemon = start_daemon()?;
+        let daemon = daemon()?;
         let ready_ns = monotonic_ns();
         meanwhile()?;
         let probe = Probe::on(daemon)?;

@@ -14,12 +14,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::start::{CLOSED, CONNECTING, LIVE, OPENED, ROLES, Start, cookie_of, of_role, start_daemon};
-use super::{LONG, Probe, causes, expect};
+use super::refusal::nothing_is_left;
+use super::start::{
+    CLOSED, CONNECTING, LIVE, OPENED, ROLES, Start, cookie_of, of_role, start_daemon, sweep_often,
+};
+use super::{Daemon, LONG, Probe, causes, expect};
 use crate::kit::{Line, Namespace, wait_until};
 use crate::link::{Direction, Link};
 use crate::traffic::{Infos, Logbook, Pair, end_all, exchange_all, exchange_until, infos_of, pairs, quiet};
-use crate::truth::{TcpInfo, connected_v6};
+use crate::truth::{Objects, TcpInfo, connected_v6};
 
 /// Starts of all three kinds together when FLOWPROBE_STARTS says nothing.
 const STARTS: usize = 10;
@@ -93,6 +96,35 @@ fn churn_once(namespace: &Namespace) -> Result<()> {
     start.counters_are_right(&entries)?;
     start.nothing_was_lost()?;
     start.probe.stop()
+}
+
+/// A daemon is killed while connections come and go, and another takes its place: the kernel frees all that the first had loaded,
+/// and the second counts from nothing, as after any other start (CASE 8).
+///
+/// # Errors
+/// When something is left, or an end is lost, doubled or counted twice.
+pub fn killed_amid_churn() -> Result<()> {
+    let namespace = Namespace::new()?;
+    namespace.spread_loopback()?;
+    let before = Objects::now()?;
+    let book = start_churn(&namespace, Ipv6Addr::LOCALHOST.into())?;
+    let first = start_daemon()?;
+    wait_until(LONG, "the first daemon counts", || {
+        book.expect_running()?;
+        Ok(of_role(&first.scrape()?, CLOSED, "client") >= 300.0)
+    })?;
+    let place = first.kill()?;
+    nothing_is_left(&before)?;
+    let start = Start::by(|| Daemon::start_in(place, sweep_often), || Ok(()))?;
+    more(&book, 300)?;
+    book.let_go();
+    more(&book, 300)?;
+    let entries = book.close()?;
+    start.records_are_right(&namespace, &entries)?;
+    start.counters_are_right(&entries)?;
+    start.nothing_was_lost()?;
+    start.probe.stop()?;
+    nothing_is_left(&before)
 }
 
 /// While the churn rests: what was opened or taken over and did not end is what the kernel lists.
