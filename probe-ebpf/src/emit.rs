@@ -19,24 +19,28 @@ use probe_common::{
 use crate::{
     difference,
     kernel::{TcpSock, storage_get},
-    maps::{ACCOUNTED, RECORDS, count},
+    maps::{ACCOUNTED, Ring, count, ring},
     probes::{episode, stall},
     state::{Accounted, FlowState, STALL_OTHER, STALL_RTO, STALL_ZERO_WINDOW, Trouble},
 };
 
-/// Unread bytes from which on every record wakes the reader; the user side sets it to a part of the ring's size.
+/// Unread bytes at which records wake the reader; the user side sets it to a part of the ring's size.
 #[unsafe(no_mangle)]
 static WAKE_AT_BYTES: u32 = 1 << 20;
 
-/// Flags for a submission to the ring.
+/// … and up to which they do, bytes more: a few records, for one that is heard is enough, and each costs an interrupt.
+const WAKE_FOR_BYTES: u64 = 1 << 10;
+
+/// Flags for a submission to that ring.
 #[inline(always)]
-pub(crate) fn wake_up() -> u64 {
+pub(crate) fn wake_up(ring: &'static Ring) -> u64 {
     // SAFETY: the loader overwrites the constant before the program loads.
-    let threshold = unsafe { core::ptr::read_volatile(&raw const WAKE_AT_BYTES) };
+    let threshold = u64::from(unsafe { core::ptr::read_volatile(&raw const WAKE_AT_BYTES) });
+    let ring = core::ptr::from_ref(ring).cast_mut().cast();
     // SAFETY: asks how much is unread; no effect.
-    let unread =
-        unsafe { bpf_ringbuf_query((&raw const RECORDS).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
-    u64::from(if unread < u64::from(threshold) { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP })
+    let unread = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
+    let wakes = unread >= threshold && unread < threshold + WAKE_FOR_BYTES;
+    u64::from(if wakes { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
 /// Sends the connection's record, once: a last increment before it if sweeps accounted for the connection.
@@ -73,13 +77,14 @@ pub(crate) fn close(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
     }
 }
 
-/// Has a record of that kind filled in the ring buffer; false when there is no room.
+/// Has a record of that kind filled in this CPU's ring; false when there is no room.
 #[inline(always)]
 fn send<T: 'static>(fill: impl FnOnce(&mut T)) -> bool {
-    let Some(mut entry) = RECORDS.reserve_untyped::<T>(0) else { return false };
+    let Some(ring) = ring() else { return false };
+    let Some(mut entry) = ring.reserve_untyped::<T>(0) else { return false };
     // SAFETY: the entry is memory for one record, all integers, and `fill` writes all of it.
     fill(unsafe { &mut *entry.as_mut_ptr() });
-    entry.submit(wake_up());
+    entry.submit(wake_up(ring));
     true
 }
 

@@ -3,7 +3,8 @@
 use core::arch::asm;
 
 use aya_ebpf::{
-    btf_maps::{Array, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, PerCpuArray, RingBuf, SkStorage},
+    helpers::bpf_get_smp_processor_id,
     macros::btf_map,
 };
 use probe_common::{
@@ -30,9 +31,17 @@ pub(crate) static WIDES: SkStorage<WideHistogram> = SkStorage::new();
 #[btf_map]
 pub(crate) static ACCOUNTED: SkStorage<Accounted> = SkStorage::new();
 
-/// Records of connections that ended, and of repeated SYN-ACKs. The user side sets the size.
+/// Room for records on their way to the user side, which makes the rings and sets their size.
+pub(crate) type Ring = RingBuf<FlowHead, { 1 << 12 }>;
+
+/// Records of connections that ended, and of repeated SYN-ACKs. A ring a CPU, for each reservation takes the ring's lock: of
+/// one for all, its cache lines would move between the CPUs with every record.
 #[btf_map]
-pub(crate) static RECORDS: RingBuf<FlowHead, { 1 << 23 }> = RingBuf::new();
+static RECORDS: ArrayOfMaps<Ring, 1> = ArrayOfMaps::new();
+
+/// Number of rings less one; they are a power of two. Injected by the user side.
+#[unsafe(no_mangle)]
+static RINGS_MASK: u32 = 0;
 
 /// What could not be done, by [`Loss`].
 #[btf_map]
@@ -52,6 +61,16 @@ static LEFT_OUT: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// The walk of [`crate::probes`]' `account` that is under way; there is one at a time.
 #[btf_map]
 static VISIT: Array<Visit, 1> = Array::new();
+
+/// This CPU's ring. There is one for each: `None` only satisfies the verifier.
+#[inline(always)]
+pub(crate) fn ring() -> Option<&'static Ring> {
+    // SAFETY: the loader overwrites the constant before the program loads.
+    let mask = unsafe { core::ptr::read_volatile(&raw const RINGS_MASK) };
+    // SAFETY: no argument, no effect.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    RECORDS.get(cpu & mask)
+}
 
 /// The walk under way.
 #[inline(always)]

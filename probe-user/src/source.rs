@@ -198,16 +198,16 @@ async fn watch_daemon(mut client: Client, each: &mut dyn FnMut(WatchEvent) -> Co
 async fn own_watch(cut: Cut, each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
     let mut probe = Probe::load(&Purpose::observe(WATCH_RING_BYTES, false))?;
     let losses = probe.take_losses()?;
-    let mut ring = probe.take_ring()?.into_async()?;
+    let mut rings = probe.take_rings()?.into_async()?;
     let mut flows = Flows::new(probe.context(), cut);
     // Adopts connections that are there, so that their ends are seen.
     probe.account(&mut |_| {})?;
     let mut going = each(WatchEvent::Ready).is_continue();
     let mut lost = 0;
     while going {
-        ring.wait().await;
+        rings.wait().await;
         flows.set_clock(clock::wall_offset_ns());
-        ring.drain(&mut |bytes| {
+        rings.drain(&mut |bytes| {
             if going && let Some(flow) = flows.of(bytes, kind::CLOSED) {
                 going = each(WatchEvent::Flow(Box::new(flow))).is_continue();
             }

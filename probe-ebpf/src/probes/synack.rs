@@ -14,7 +14,7 @@ use probe_common::{
 use crate::{
     emit::wake_up,
     kernel::{Request, read_arg, state_of, storage_get},
-    maps::{RECORDS, STATES, count},
+    maps::{STATES, count, ring},
 };
 
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
@@ -28,7 +28,8 @@ pub(crate) fn synack(ctx: BtfTracePointContext) -> Option<()> {
             trouble.retrans_synack = trouble.retrans_synack.wrapping_add(1);
         }
     }
-    let Some(mut entry) = RECORDS.reserve_untyped::<SynackRecord>(0) else {
+    let ring = ring()?;
+    let Some(mut entry) = ring.reserve_untyped::<SynackRecord>(0) else {
         count(Loss::RingFullSynack);
         return None;
     };
@@ -39,6 +40,6 @@ pub(crate) fn synack(ctx: BtfTracePointContext) -> Option<()> {
     record.pad = 0;
     record.pad2 = 0;
     request.describe(sk, record);
-    entry.submit(wake_up());
+    entry.submit(wake_up(ring));
     Some(())
 }

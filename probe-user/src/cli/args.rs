@@ -148,7 +148,7 @@ pub struct DaemonArgs {
     /// Shortest time between two round-trip samples of one connection, 0s to 1m [default: 0s, every round trip]
     #[arg(long, value_name = "DURATION", value_parser = super::daemon::rtt_interval)]
     pub rtt_interval: Option<Duration>,
-    /// Memory for records on their way from the kernel, a power of two, 64Ki to 1Gi [default: 4Mi]
+    /// Memory for records on their way from the kernel, a power of two, 64Ki to 1Gi [default: 4Mi, or 256Ki for each CPU where that is more]
     #[arg(long, value_name = "BYTES", value_parser = super::daemon::ring_size)]
     pub ring_size: Option<u32>,
     /// What is said on standard error: error, warn, info, debug or trace [default: info; debug with --kernel-log]

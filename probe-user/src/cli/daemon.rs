@@ -15,7 +15,7 @@ use crate::{
     config::{self, Config, Fault, Listen},
     daemon::{self, DaemonConfig, reload},
     flow::{cut::Cut, field::Unit, filter::quantity},
-    kernel::{hooks, probe::LONGEST_INTERVAL},
+    kernel::{hooks, probe::LONGEST_INTERVAL, ring},
 };
 
 pub(super) fn run(args: &DaemonArgs, run_dir: PathBuf, named: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -85,7 +85,7 @@ fn config(
         run_dir,
         sweep_period: args.sweep_period.unwrap_or(settings.sweep_period),
         rtt_interval: args.rtt_interval.unwrap_or(settings.rtt_interval),
-        ring_bytes: args.ring_size.unwrap_or(settings.ring_bytes),
+        ring_bytes: args.ring_size.or(settings.ring_bytes).unwrap_or_else(ring::usual_bytes),
         log: args.log.or(settings.log).unwrap_or(usual),
         kernel_log,
         hooks: args.hooks.clone(),
@@ -165,7 +165,7 @@ mod tests {
         let config = merged(&args, settings);
         assert_eq!(config.listen, address(1));
         assert_eq!(config.sweep_period, Duration::from_secs(9));
-        assert_eq!(config.ring_bytes, 4 << 20);
+        assert_eq!(config.ring_bytes, ring::usual_bytes());
         assert!(!config.kernel_log);
         assert_eq!(config.log, LevelFilter::INFO);
     }

@@ -114,12 +114,12 @@ pub(super) const KEYS: &[Key] = &[
         section: Section::Top,
         name: "ring_size",
         takes: "bytes, a power of two, 64Ki to 1Gi",
-        default: "\"4Mi\"",
-        example: "",
+        default: "",
+        example: "\"4Mi\"",
         effect: Effect::Restart,
-        help: "Memory for records on their way from the kernel. `flowprobe_records_lost_total` grows when it is too small.",
+        help: "Memory for records on their way from the kernel, shared out among the CPUs. Without it: 4Mi, or 256Ki for each CPU where that is more. `flowprobe_records_lost_total` grows when it is too small.",
         set: |draft, value| {
-            draft.config.ring_bytes = value::ring_size(value)?;
+            draft.config.ring_bytes = Some(value::ring_size(value)?);
             Ok(())
         },
     },

@@ -56,8 +56,8 @@ pub struct Config {
     pub sweep_period: Duration,
     /// Shortest time between two round-trip samples of one connection; 0 takes every one.
     pub rtt_interval: Duration,
-    /// Size of the ring buffer, a power of two.
-    pub ring_bytes: u32,
+    /// Size of all ring buffers together, a power of two; `None` leaves it to the number of CPUs.
+    pub ring_bytes: Option<u32>,
     /// What is said on standard error; `None` leaves it to `kernel_log`.
     pub log: Option<LevelFilter>,
     /// Load the programs with their own log.
@@ -79,7 +79,7 @@ impl Default for Config {
             listen: Listen::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10179)),
             sweep_period: Duration::from_secs(5),
             rtt_interval: Duration::ZERO,
-            ring_bytes: 4 << 20,
+            ring_bytes: None,
             log: None,
             kernel_log: false,
             networks: networks::Settings::default(),

@@ -60,7 +60,7 @@ fn every_key_is_read() {
         listen: Listen::Tcp("[::]:9".parse().unwrap()),
         sweep_period: Duration::from_millis(2_500),
         rtt_interval: Duration::from_millis(20),
-        ring_bytes: 1 << 20,
+        ring_bytes: Some(1 << 20),
         log: Some(LevelFilter::WARN),
         kernel_log: true,
         networks: networks::Settings {
@@ -97,7 +97,7 @@ fn every_key_is_read() {
         assert!(FULL.lines().any(|line| line.starts_with(&format!("{} = ", key.name))), "{}", key.name);
     }
     assert_eq!(parse("").unwrap(), Config::default());
-    assert_eq!(parse("ring_size = 65536").unwrap().ring_bytes, 65_536);
+    assert_eq!(parse("ring_size = 65536").unwrap().ring_bytes, Some(65_536));
     let unix = parse("listen = 'unix:/run/f.sock'").unwrap().listen;
     assert_eq!((unix.to_string().as_str(), unix), ("unix:/run/f.sock", Listen::Unix("/run/f.sock".into())));
 }

@@ -49,7 +49,7 @@ pub struct DaemonConfig {
     pub sweep_period: Duration,
     /// Shortest time between two round-trip samples of one connection; 0 takes every one.
     pub rtt_interval: Duration,
-    /// Size of the ring buffer, a power of two.
+    /// Size of all ring buffers together, a power of two.
     pub ring_bytes: u32,
     /// What is said on standard error.
     pub log: LevelFilter,
@@ -119,7 +119,7 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
     }
     let hooks: Vec<_> = probe.hooks().iter().map(|hook| (hook.spec.name, hook.is_up())).collect();
     let line = start_line(config, &release::release(), &hooks, &listener.address()?);
-    let ring = probe.take_ring()?;
+    let rings = probe.take_rings()?;
     let log = if config.kernel_log { Some(probe.take_log()?) } else { None };
     let grouping = reload::grouping(&config.settings, &sources);
     let ledger = Arc::new(Ledger::new(&mut probe, grouping, Cut::new(&config.settings.privacy))?);
@@ -135,9 +135,9 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
     let scrape =
         Arc::new(Scrape::new(Arc::clone(&ledger), sweeper.handle(), reader, reload.clone(), web.clone()));
     runtime.block_on(async {
-        let ring = ring.into_async()?;
+        let rings = rings.into_async()?;
         let (stop, stopped) = watch::channel(false);
-        let reader = tokio::spawn(reader::read(ring, Arc::clone(&ledger), requests, stopped));
+        let reader = tokio::spawn(reader::read(rings, Arc::clone(&ledger), requests, stopped));
         if let Some(log) = log {
             tokio::spawn(pass_on(log));
         }
@@ -151,8 +151,8 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
         // What live connections added until now is still counted; then what ended until now.
         sweeper.handle().last_sweep().await;
         stop.send_replace(true);
-        let mut ring = reader.await.context("the reader of the ring buffer broke down")?;
-        ring.drain(&mut |record| ledger.take_ended(record));
+        let mut rings = reader.await.context("the reader of the ring buffers broke down")?;
+        rings.drain(&mut |record| ledger.take_ended(record));
         sweeper.stop().await;
         info!("stopped; {}", ledger.summary());
         Ok(())

@@ -1,11 +1,11 @@
-//! The task that empties the ring buffer into the ledger: every 50 ms, and before a scrape.
+//! The task that empties the ring buffers into the ledger: every 50 ms, and before a scrape.
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::ledger::Ledger;
-use crate::kernel::ring::AsyncRing;
+use crate::kernel::ring::AsyncRings;
 
 /// Scrapes that may wait at a time; the server allows fewer.
 const WAITING: usize = 64;
@@ -15,11 +15,11 @@ const WAITING: usize = 64;
 pub(super) struct Handle(mpsc::Sender<oneshot::Sender<()>>);
 
 impl Handle {
-    /// Waits until all that is in the ring by now was added up.
+    /// Waits until all that is in the rings by now was added up.
     pub(super) async fn drain(&self) {
         let (done, wait) = oneshot::channel();
         if self.0.send(done).await.is_ok() {
-            // An error says that the reader has ended, which it does with an empty ring.
+            // An error says that the reader has ended, which it does with empty rings.
             let _ = wait.await;
         }
     }
@@ -31,21 +31,21 @@ pub(super) fn requests() -> (Handle, mpsc::Receiver<oneshot::Sender<()>>) {
     (Handle(sender), receiver)
 }
 
-/// Reads until `stopped`, and once more; gives the ring back.
+/// Reads until `stopped`, and once more; gives the rings back.
 pub(super) async fn read(
-    mut ring: AsyncRing,
+    mut rings: AsyncRings,
     ledger: Arc<Ledger>,
     mut requests: mpsc::Receiver<oneshot::Sender<()>>,
     mut stopped: watch::Receiver<bool>,
-) -> AsyncRing {
+) -> AsyncRings {
     let mut lost = ledger.records_lost();
     while !*stopped.borrow() {
         let request = tokio::select! {
-            () = ring.wait() => None,
+            () = rings.wait() => None,
             request = requests.recv() => request,
             _ = stopped.changed() => None,
         };
-        ring.drain(&mut |record| ledger.take_ended(record));
+        rings.drain(&mut |record| ledger.take_ended(record));
         if ledger.watchers.any() {
             let now = ledger.records_lost();
             if now > lost {
@@ -58,5 +58,5 @@ pub(super) async fn read(
             let _ = done.send(());
         }
     }
-    ring
+    rings
 }

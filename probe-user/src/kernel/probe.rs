@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, MapData, PerCpuArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray},
     programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError, SockOps},
 };
 use probe_common::{
@@ -25,7 +25,7 @@ use super::{
     hooks::{self, Hook, HookSpec},
     iterate::Buffer,
     privilege, release,
-    ring::Ring,
+    ring::{Rings, Shape},
     visits::Visits,
     walk::{Walk, walk},
 };
@@ -45,7 +45,7 @@ pub const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Purpose {
     /// Programs, of [`hooks::ALL`].
     pub hooks: &'static [HookSpec],
-    /// Size of the ring buffer: a power of two.
+    /// Size of all ring buffers together: a power of two.
     pub ring_bytes: u32,
     /// Let the programs log.
     pub log: bool,
@@ -70,9 +70,9 @@ impl Purpose {
 }
 
 /// The programs in the kernel. Dropping it takes them out.
-#[derive(Debug)]
 pub struct Probe {
     ebpf: Ebpf,
+    rings: Option<Rings>,
     hooks: Arc<Vec<Hook>>,
     layout: Layout,
     buffer: Buffer,
@@ -124,7 +124,7 @@ impl Probe {
         privilege::require(privilege::effective())?;
         let layout = read_layout()?;
         layout.complete()?;
-        let (mut ebpf, hooks) = attach_all(purpose, &layout)?;
+        let (mut ebpf, rings, hooks) = attach_all(purpose, &layout)?;
         if let Some(hook) = hooks.iter().find(|hook| hook.spec.required && !hook.is_up()) {
             let why = hook.down.as_deref().unwrap_or_default();
             bail!(
@@ -134,7 +134,14 @@ impl Probe {
         }
         give_back_memory();
         let visits = Visits::new(&mut ebpf)?;
-        Ok(Self { ebpf, hooks: Arc::new(hooks), layout, buffer: Buffer::default(), visits })
+        Ok(Self {
+            ebpf,
+            rings: Some(rings),
+            hooks: Arc::new(hooks),
+            layout,
+            buffer: Buffer::default(),
+            visits,
+        })
     }
 
     /// The hooks and how they are.
@@ -154,13 +161,12 @@ impl Probe {
         FlowContext { places, hz: clock::jiffies_per_second(), wall_offset_ns: clock::wall_offset_ns() }
     }
 
-    /// The reading end of the ring buffer; there is one.
+    /// The reading ends of the ring buffers; there is one of each.
     ///
     /// # Errors
-    /// It was taken before.
-    pub fn take_ring(&mut self) -> Result<Ring> {
-        let map = self.ebpf.take_map("RECORDS").context("the ring buffer was taken before")?;
-        Ok(Ring::new(RingBuf::try_from(map).context("cannot map the ring buffer")?))
+    /// They were taken before.
+    pub fn take_rings(&mut self) -> Result<Rings> {
+        self.rings.take().context("the ring buffers were taken before")
     }
 
     /// The loss counters; there is one value, which can be cloned.
@@ -209,7 +215,7 @@ impl Probe {
 /// # Errors
 /// The object as a whole cannot be loaded.
 pub fn try_all(layout: &Layout) -> Result<Vec<Hook>> {
-    Ok(attach_all(&Purpose::observe(SMALLEST_RING, false), layout)?.1)
+    Ok(attach_all(&Purpose::observe(SMALLEST_RING, false), layout)?.2)
 }
 
 /// Finds this kernel's fields and tracepoints.
@@ -228,11 +234,12 @@ fn tracepoint(hook: &HookSpec) -> Option<&'static str> {
     hook.point.strip_prefix("tp_btf/")
 }
 
-fn attach_all(purpose: &Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
+fn attach_all(purpose: &Purpose, layout: &Layout) -> Result<(Ebpf, Rings, Vec<Hook>)> {
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
     let places: &Places = &layout.places;
+    let rings = Shape::of(purpose.ring_bytes)?;
     // Woken when a quarter is unread: the rest is room for the time that the reader needs to come.
-    let wake_at_bytes = purpose.ring_bytes / 4;
+    let wake_at_bytes = rings.bytes / 4;
     let hz = clock::jiffies_per_second();
     let rtt_interval_us =
         u32::try_from(purpose.rtt_interval.min(LONGEST_INTERVAL).as_nanos().div_ceil(1000))?;
@@ -241,12 +248,14 @@ fn attach_all(purpose: &Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
         .btf(Some(&btf))
         .override_global("PLACES", &places[..], true)
         .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
+        .override_global("RINGS_MASK", &(rings.rings - 1), true)
         .override_global("JIFFIES_PER_SECOND", &hz, true)
         .override_global("RTT_INTERVAL_US", &rtt_interval_us, true)
         .override_global(aya_log::LEVEL, &log_level, false)
-        .map_max_entries("RECORDS", purpose.ring_bytes)
+        .map_max_entries("RECORDS", rings.rings)
         .load(OBJECT)
         .map_err(|e| anyhow!("the kernel refused the programs' maps: {}", causes(&e)))?;
+    let rings = Rings::new(&mut ebpf, rings)?;
     let mut hooks = Vec::new();
     let release = release::version(&release::release());
     for spec in purpose.hooks.iter().filter(|spec| spec.is_wanted(release)) {
@@ -262,7 +271,7 @@ fn attach_all(purpose: &Purpose, layout: &Layout) -> Result<(Ebpf, Vec<Hook>)> {
             .flatten();
         hooks.push(Hook { spec: *spec, down: attached.err().map(|e| format!("{e:#}")), program });
     }
-    Ok((ebpf, hooks))
+    Ok((ebpf, rings, hooks))
 }
 
 fn attach(ebpf: &mut Ebpf, spec: HookSpec, btf: &Btf, layout: &Layout) -> Result<()> {

@@ -1,54 +1,155 @@
-//! Takes records out of the ring buffer.
+//! Takes records out of the ring buffers, of which each CPU has one.
 //!
-//! The programs wake the reader only when the ring is filling up; otherwise it looks every [`LOOK_EVERY`]. An idle
-//! machine pays twenty looks a second, a busy one no wake-up a record.
+//! The programs wake the reader only when a ring is filling up; otherwise it looks every [`LOOK_EVERY`]. An idle
+//! machine pays twenty looks a second, a busy one no wake-up a record. Records of different CPUs come in no order.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result};
-use aya::maps::{MapData, RingBuf};
+use anyhow::{Context as _, Error, Result};
+use aya::{
+    Ebpf,
+    maps::{ArrayOfMaps, Map, MapData, RingBuf},
+    util::online_cpus,
+};
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use tokio::io::unix::AsyncFd;
 
 /// How late a record can be.
 pub const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The reading end of the ring buffer.
-pub struct Ring(RingBuf<MapData>);
+/// A ring has no less, bytes: room for some forty records.
+const SMALLEST: u32 = 1 << 14;
+
+/// For all rings together where nothing else is asked for: at least this, …
+const USUAL: u32 = 4 << 20;
+/// … and for each CPU.
+const USUAL_A_CPU: u32 = 256 << 10;
+
+/// Bytes for all rings together, a power of two, where nothing else is asked for.
+#[must_use]
+pub fn usual_bytes() -> u32 {
+    online().map_or(USUAL, usual)
+}
+
+fn usual(cpus: u32) -> u32 {
+    USUAL_A_CPU.saturating_mul(cpus.next_power_of_two()).clamp(USUAL, 1 << 30)
+}
+
+fn online() -> Result<u32> {
+    let online =
+        online_cpus().map_err(|(file, error)| Error::new(error).context(format!("cannot read {file}")))?;
+    Ok(u32::try_from(online.len())?)
+}
+
+/// How many rings there are, and how large each is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// A power of two: the programs take a CPU's number modulo this.
+    pub(super) rings: u32,
+    /// A power of two.
+    pub(super) bytes: u32,
+}
+
+impl Shape {
+    /// `total` bytes, a power of two, shared out among the CPUs that are online. One that comes later shares a ring.
+    pub(super) fn of(total: u32) -> Result<Self> {
+        Ok(Self::shared(total, online()?))
+    }
+
+    fn shared(total: u32, cpus: u32) -> Self {
+        let rings = cpus.next_power_of_two().min(total / SMALLEST).max(1);
+        Self { rings, bytes: total / rings }
+    }
+}
+
+/// The reading ends of the ring buffers.
+pub struct Rings(Vec<RingBuf<MapData>>);
 
 /// The same inside a tokio runtime.
-pub struct AsyncRing(AsyncFd<RingBuf<MapData>>);
+pub struct AsyncRings(Vec<AsyncFd<RingBuf<MapData>>>);
 
-impl Ring {
-    pub(super) fn new(ring: RingBuf<MapData>) -> Self {
-        Self(ring)
+impl Rings {
+    /// Makes the rings and gives them to the programs.
+    pub(super) fn new(ebpf: &mut Ebpf, shape: Shape) -> Result<Self> {
+        let outer = ebpf.map_mut("RECORDS").context("the object has no RECORDS")?;
+        let mut outer: ArrayOfMaps<_, RingBuf<MapData>> = ArrayOfMaps::try_from(outer)?;
+        let rings = (0..shape.rings).map(|place| {
+            let of = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, shape.bytes, 0);
+            let ring = RingBuf::try_from(Map::RingBuf(MapData::create(of, "records", None)?))?;
+            outer.set(place, &ring, 0)?;
+            Ok(ring)
+        });
+        Ok(Self(rings.collect::<Result<_>>().context("cannot make the ring buffers")?))
     }
 
     /// Registers with the runtime.
     ///
     /// # Errors
-    /// The descriptor cannot be watched.
-    pub fn into_async(self) -> Result<AsyncRing> {
-        // SAFETY: the ring owns its descriptor and gives the same one as long as it lives.
-        let ring = unsafe { AsyncFd::register(self.0) };
-        Ok(AsyncRing(ring.context("cannot watch the ring buffer")?))
+    /// A descriptor cannot be watched.
+    pub fn into_async(self) -> Result<AsyncRings> {
+        let rings = self.0.into_iter().map(|ring| {
+            // SAFETY: the ring owns its descriptor and gives the same one as long as it lives.
+            let ring = unsafe { AsyncFd::register(ring) };
+            ring.context("cannot watch a ring buffer")
+        });
+        Ok(AsyncRings(rings.collect::<Result<_>>()?))
     }
 }
 
-impl AsyncRing {
+impl AsyncRings {
     /// Waits until it is time to look.
     pub async fn wait(&mut self) {
-        if let Ok(Ok(mut guard)) = tokio::time::timeout(LOOK_EVERY, self.0.readable()).await {
-            guard.clear_ready();
+        // An error is that the time is over.
+        let _ = tokio::time::timeout(LOOK_EVERY, poll_fn(|context| self.poll_filling(context))).await;
+    }
+
+    fn poll_filling(&self, context: &mut TaskContext<'_>) -> Poll<()> {
+        let mut filling = Poll::Pending;
+        for ring in &self.0 {
+            if let Poll::Ready(Ok(mut guard)) = ring.poll_read_ready(context) {
+                guard.clear_ready();
+                filling = Poll::Ready(());
+            }
         }
+        filling
     }
 
     /// Hands out all that is there; returns the number of records.
     pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> u64 {
         let mut records = 0;
-        while let Some(item) = self.0.get_mut().next() {
-            each(&item);
-            records += 1;
+        for ring in &mut self.0 {
+            while let Some(item) = ring.get_mut().next() {
+                each(&item);
+                records += 1;
+            }
         }
         records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_is_shared_out_and_no_ring_is_too_small() {
+        let shape = |total, cpus| {
+            let Shape { rings, bytes } = Shape::shared(total, cpus);
+            (rings, bytes)
+        };
+        assert_eq!(shape(4 << 20, 1), (1, 4 << 20));
+        assert_eq!(shape(4 << 20, 2), (2, 2 << 20));
+        assert_eq!(shape(4 << 20, 6), (8, 512 << 10));
+        assert_eq!(shape(64 << 10, 128), (4, 16 << 10));
+        assert_eq!(shape(4 << 10, 128), (1, 4 << 10));
+    }
+
+    #[test]
+    fn many_cpus_have_more() {
+        assert_eq!([1, 2, 16, 17, 128].map(|cpus| usual(cpus) >> 20), [4, 4, 4, 8, 32]);
     }
 }

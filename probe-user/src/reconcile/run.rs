@@ -24,7 +24,7 @@ use crate::{
         hooks::{self, Hook},
         probe::{Losses, Probe, Purpose},
         release,
-        ring::AsyncRing,
+        ring::AsyncRings,
         walk,
     },
 };
@@ -71,7 +71,7 @@ pub fn run(duration: Duration, ready: &mut dyn FnMut()) -> Result<Comparison> {
 
 struct Counting {
     probe: Probe,
-    ring: AsyncRing,
+    rings: AsyncRings,
     losses: Losses,
     aggregator: Aggregator,
     malformed: u64,
@@ -85,17 +85,17 @@ impl Counting {
     fn start() -> Result<Self> {
         let mut probe = Probe::load(&Purpose::observe(RING_BYTES, false))?;
         let losses = probe.take_losses()?;
-        let ring = probe.take_ring()?.into_async()?;
+        let rings = probe.take_rings()?.into_async()?;
         let aggregator = Aggregator::new(hooks::is_up(&probe.hooks(), hooks::SYNACK));
-        Ok(Self { probe, ring, losses, aggregator, malformed: 0, notes: Vec::new() })
+        Ok(Self { probe, rings, losses, aggregator, malformed: 0, notes: Vec::new() })
     }
 
-    /// Empties the ring until it is dropped.
+    /// Empties the rings until it is dropped.
     async fn go_on(&mut self) {
         loop {
-            self.ring.wait().await;
+            self.rings.wait().await;
             let (aggregator, malformed) = (&mut self.aggregator, &mut self.malformed);
-            self.ring.drain(&mut |bytes| add(aggregator, malformed, &mut HashMap::new(), bytes));
+            self.rings.drain(&mut |bytes| add(aggregator, malformed, &mut HashMap::new(), bytes));
         }
     }
 
@@ -107,7 +107,7 @@ impl Counting {
         let (aggregator, malformed) = (&mut self.aggregator, &mut self.malformed);
         let mut each = |bytes: &[u8]| add(aggregator, malformed, &mut under_way, bytes);
         let walk = self.probe.account(&mut each)?;
-        self.ring.drain(&mut each);
+        self.rings.drain(&mut each);
         let after = walk::counters()?;
         if let Some(why) = walk.incomplete {
             self.notes.push(format!("connections may be missing: {why}"));
