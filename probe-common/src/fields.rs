@@ -57,6 +57,8 @@ fields! {
     Family: "sock"."__sk_common.skc_family", 2, required;
     /// TCP state.
     State: "sock"."__sk_common.skc_state", 1, required;
+    /// Socket cookie; 0 until someone asks for it.
+    Cookie: "sock"."__sk_common.skc_cookie.counter", 8, required;
     /// Network namespace.
     Net: "sock"."__sk_common.skc_net.net", 8, required;
     /// Remote port, network byte order.

@@ -14,4 +14,4 @@ pub mod tcp;
 pub mod visit;
 
 /// Version of the records' layout. Raise it with every change to [`record`] or [`fields`].
-pub const ABI_VERSION: u16 = 4;
+pub const ABI_VERSION: u16 = 5;

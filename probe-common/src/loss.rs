@@ -12,29 +12,26 @@ pub enum Loss {
     RingFullSynack = 2,
     /// The kernel refused storage for a new connection's state (memory, or optmem_max).
     StateRefused = 3,
-    /// The kernel refused storage for what was accounted.
-    AccountedRefused = 4,
     /// A new connection's callbacks could not be switched on.
-    CallbacksRefused = 5,
+    CallbacksRefused = 4,
     /// A round trip took place and the kernel told no sample (before 6.10, without SACK).
-    RttUnknown = 6,
+    RttUnknown = 5,
     /// The kernel refused storage for what went wrong in a connection: its causes are not known.
-    TroubleRefused = 7,
+    TroubleRefused = 6,
     /// The kernel refused storage for a wide histogram: a round trip is in the sums and not in the histogram.
-    HistogramRefused = 8,
+    HistogramRefused = 7,
     /// The socket had forgotten its counters when its end was seen: what it added since the last sweep is in no metric, and its
     /// record has no counts.
-    CountersWiped = 9,
+    CountersWiped = 8,
 }
 
 impl Loss {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::RingFullClosed,
         Self::RingFullIncrement,
         Self::RingFullSynack,
         Self::StateRefused,
-        Self::AccountedRefused,
         Self::CallbacksRefused,
         Self::RttUnknown,
         Self::TroubleRefused,
@@ -50,7 +47,6 @@ impl Loss {
             Self::RingFullIncrement => "ring_full_increment",
             Self::RingFullSynack => "ring_full_synack",
             Self::StateRefused => "state_refused",
-            Self::AccountedRefused => "accounted_refused",
             Self::CallbacksRefused => "callbacks_refused",
             Self::RttUnknown => "rtt_unknown",
             Self::TroubleRefused => "trouble_refused",

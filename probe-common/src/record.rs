@@ -16,7 +16,7 @@ pub mod kind {
     /// A snapshot of a live connection; counters are totals, nothing was accounted.
     pub const LIVE: u8 = 2;
     /// What was added since the last accounting; counters and histogram are differences, and how the connection stands was not
-    /// looked at: `uid`, `error` and all from `srtt_us_x8` to `rate_app_limited` that the kernel keeps are 0.
+    /// looked at: `uid`, `error`, `congestion_control` and all from `srtt_us_x8` to `rate_app_limited` that the kernel keeps are 0.
     pub const INCREMENT: u8 = 3;
     /// A SYN-ACK was sent again; a [`super::SynackRecord`].
     pub const SYNACK: u8 = 4;
@@ -60,18 +60,24 @@ pub mod flag {
     pub const APP_CLOSED: u32 = 1 << 11;
     /// It did: the error that the connection ended with is our own reset's.
     pub const RESET_OURS: u32 = 1 << 12;
-    /// Something was lost or stood still: there is a second state for that (in the socket's state only).
+    /// Something was lost, came out of order or stood still: there is a second state for that (in the socket's state only).
     pub const TROUBLED: u32 = 1 << 13;
     /// A stall on a closed window is under way and was counted (in the socket's state only).
     pub const WINDOW_STALL: u32 = 1 << 14;
     /// The round trips lie too far apart or are too many for the near buckets: the record has all of them.
     pub const WIDE: u32 = 1 << 15;
+    /// The state is a connection's, no longer the zeros that the kernel makes (in the socket's state only).
+    pub const BEGUN: u32 = 1 << 16;
+    /// Where the bits of the [`super::role`] begin (in the socket's state only; records have a field for it).
+    pub const ROLE_SHIFT: u32 = 17;
+    /// Those bits.
+    pub const ROLE: u32 = 3 << ROLE_SHIFT;
     /// Those that serve the programs only and are in no record.
-    pub const PRIVATE: u32 = FINISHED | LOSS_BY_TIMER | TROUBLED | WINDOW_STALL;
+    pub const PRIVATE: u32 = FINISHED | LOSS_BY_TIMER | TROUBLED | WINDOW_STALL | BEGUN | ROLE;
 }
 
 /// What only grows during one connection's life. u32 counters wrap as the kernel's own do.
-/// u64 come first; of each width those that every connection moves come before those of losses and stalls.
+/// u64 come first; of each width those that every connection moves come before those of trouble.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counters {
@@ -81,10 +87,10 @@ pub struct Counters {
     pub bytes_acked: u64,
     /// Sequence space received in order: payload, and 1 for a FIN (tcp_sock.bytes_received).
     pub bytes_received: u64,
-    /// Payload bytes sent again (tcp_sock.bytes_retrans); SYN and SYN-ACK have none.
-    pub bytes_retrans: u64,
     /// Sum of the round-trip samples, µs.
     pub rtt_sum_us: u64,
+    /// Payload bytes sent again (tcp_sock.bytes_retrans); SYN and SYN-ACK have none.
+    pub bytes_retrans: u64,
     /// Time in loss episodes that ended, µs.
     pub loss_episode_us: u64,
     /// Time in stalls that a retransmission timeout was part of, µs; grows while one lasts, at sweeps.
@@ -103,6 +109,12 @@ pub struct Counters {
     pub segs_in: u32,
     /// Segments with payload received (tcp_sock.data_segs_in).
     pub data_segs_in: u32,
+    /// Time with data outstanding, in jiffies (tcp_sock.chrono_stat, all three kinds).
+    pub busy_jiffies: u32,
+    /// … of this limited by the peer's window.
+    pub rwnd_limited_jiffies: u32,
+    /// … of this limited by our send buffer.
+    pub sndbuf_limited_jiffies: u32,
     /// Segments sent again, as the kernel counts them (tcp_sock.total_retrans).
     pub retrans_segs: u32,
     /// Segments that the peer reported as received twice (tcp_sock.dsack_dups, RFC 2883).
@@ -113,12 +125,6 @@ pub struct Counters {
     pub ce_delivered_segs: u32,
     /// Segments received out of order (tcp_sock.rcv_ooopack).
     pub ooo_segs_in: u32,
-    /// Time with data outstanding, in jiffies (tcp_sock.chrono_stat, all three kinds).
-    pub busy_jiffies: u32,
-    /// … of this limited by the peer's window.
-    pub rwnd_limited_jiffies: u32,
-    /// … of this limited by our send buffer.
-    pub sndbuf_limited_jiffies: u32,
     /// … of `retrans_segs` in fast recovery.
     pub retrans_fast: u32,
     /// … of these after a timeout.
@@ -153,21 +159,21 @@ impl Counters {
     // SAFETY: integers only.
     pub const ZERO: Self = unsafe { core::mem::zeroed() };
     /// How many of the u64 every connection moves.
-    pub const WIDE: usize = 5;
-    /// How many u64 are of losses and stalls.
-    pub const WIDE_TROUBLE: usize = 4;
+    pub const WIDE: usize = 4;
+    /// How many u64 are of trouble: zero in a connection in which nothing was lost, came out of order or stood still.
+    pub const WIDE_TROUBLE: usize = 5;
     /// How many of the u32 every connection moves.
-    pub const NARROW: usize = 13;
-    /// How many u32 are of losses and stalls.
-    pub const NARROW_TROUBLE: usize = 13;
+    pub const NARROW: usize = 8;
+    /// How many u32 are of trouble.
+    pub const NARROW_TROUBLE: usize = 18;
 }
 
-const _: () = assert!(offset_of!(Counters, loss_episode_us) == Counters::WIDE * 8);
+const _: () = assert!(offset_of!(Counters, bytes_retrans) == Counters::WIDE * 8);
 const _: () = assert!(offset_of!(Counters, rtt_samples) == (Counters::WIDE + Counters::WIDE_TROUBLE) * 8);
 const _: () =
-    assert!(offset_of!(Counters, retrans_fast) == offset_of!(Counters, rtt_samples) + Counters::NARROW * 4);
+    assert!(offset_of!(Counters, retrans_segs) == offset_of!(Counters, rtt_samples) + Counters::NARROW * 4);
 const _: () =
-    assert!(size_of::<Counters>() == offset_of!(Counters, retrans_fast) + Counters::NARROW_TROUBLE * 4);
+    assert!(size_of::<Counters>() == offset_of!(Counters, retrans_segs) + Counters::NARROW_TROUBLE * 4);
 
 /// A connection, as it ends, as it is, or as it grew. Crosses the border alone while [`NearHistogram`] holds its round
 /// trips, and as the beginning of a [`FlowRecord`] otherwise.

@@ -7,29 +7,33 @@ use probe_common::{
     record::Counters,
 };
 
-use crate::state::{Accounted, Trouble, WideHistogram};
+use crate::state::{FlowState, Trouble, WideHistogram};
 
 /// Where the four kinds of counters begin, bytes; [`Counters`] says which they are.
 const WIDE: usize = 0;
-const WIDE_TROUBLE: usize = offset_of!(Counters, loss_episode_us);
+const WIDE_TROUBLE: usize = offset_of!(Counters, bytes_retrans);
 const NARROW: usize = offset_of!(Counters, rtt_samples);
-const NARROW_TROUBLE: usize = offset_of!(Counters, retrans_fast);
+const NARROW_TROUBLE: usize = offset_of!(Counters, retrans_segs);
 
-/// Takes off what was handed out.
+/// Takes off what was handed out. Of trouble nothing is an increment as long as there is no place to keep what was.
 #[inline(always)]
-pub(crate) fn subtract(counters: &mut Counters, accounted: &Accounted, trouble: Option<&Trouble>) {
-    change(counters, WIDE, &accounted.wide, u64::wrapping_sub);
-    change(counters, NARROW, &accounted.narrow, u32::wrapping_sub);
+pub(crate) fn subtract(counters: &mut Counters, flow: &FlowState, trouble: Option<&Trouble>) {
+    change(counters, WIDE, &flow.accounted_wide, u64::wrapping_sub);
+    change(counters, NARROW, &flow.accounted_narrow, u32::wrapping_sub);
     if let Some(trouble) = trouble {
         change(counters, WIDE_TROUBLE, &trouble.accounted_wide, u64::wrapping_sub);
         change(counters, NARROW_TROUBLE, &trouble.accounted_narrow, u32::wrapping_sub);
+    } else {
+        clear::<u64>(counters, WIDE_TROUBLE, Counters::WIDE_TROUBLE);
+        clear::<u32>(counters, NARROW_TROUBLE, Counters::NARROW_TROUBLE);
     }
 }
+
 /// Keeps in mind that `handed_out` was taken.
 #[inline(always)]
-pub(crate) fn keep(accounted: &mut Accounted, trouble: Option<&mut Trouble>, handed_out: &Counters) {
-    remember(&mut accounted.wide, handed_out, WIDE, u64::wrapping_add);
-    remember(&mut accounted.narrow, handed_out, NARROW, u32::wrapping_add);
+pub(crate) fn keep(flow: &mut FlowState, trouble: Option<&mut Trouble>, handed_out: &Counters) {
+    remember(&mut flow.accounted_wide, handed_out, WIDE, u64::wrapping_add);
+    remember(&mut flow.accounted_narrow, handed_out, NARROW, u32::wrapping_add);
     if let Some(trouble) = trouble {
         remember(&mut trouble.accounted_wide, handed_out, WIDE_TROUBLE, u64::wrapping_add);
         remember(&mut trouble.accounted_narrow, handed_out, NARROW_TROUBLE, u32::wrapping_add);
@@ -38,17 +42,17 @@ pub(crate) fn keep(accounted: &mut Accounted, trouble: Option<&mut Trouble>, han
 
 /// Takes off the near buckets that were handed out.
 #[inline(always)]
-pub(crate) fn near(near: &mut NearHistogram, accounted: &Accounted) {
+pub(crate) fn near(near: &mut NearHistogram, flow: &FlowState) {
     for i in 0..NEAR {
-        near.counts[i] = near.counts[i].wrapping_sub(accounted.near[i]);
+        near.counts[i] = near.counts[i].wrapping_sub(flow.accounted_near[i]);
     }
 }
 
 /// Keeps in mind that they were taken.
 #[inline(always)]
-pub(crate) fn keep_near(accounted: &mut Accounted, handed_out: &NearHistogram) {
+pub(crate) fn keep_near(flow: &mut FlowState, handed_out: &NearHistogram) {
     for i in 0..NEAR {
-        accounted.near[i] = accounted.near[i].wrapping_add(handed_out.counts[i]);
+        flow.accounted_near[i] = flow.accounted_near[i].wrapping_add(handed_out.counts[i]);
     }
 }
 
@@ -75,6 +79,16 @@ fn change<T: Copy>(counters: &mut Counters, begin: usize, by: &[T], operation: i
         let counter = counters.wrapping_add(i);
         // SAFETY: from `begin` on the counters are at least that many of this type.
         unsafe { *counter = operation(*counter, *by) };
+    }
+}
+
+/// Volatile, for the compiler would call memset, which goes byte by byte here.
+#[inline(always)]
+fn clear<T: Default>(counters: &mut Counters, begin: usize, count: usize) {
+    let counters = core::ptr::from_mut(counters).cast::<u8>().wrapping_add(begin).cast::<T>();
+    for i in 0..count {
+        // SAFETY: as above.
+        unsafe { core::ptr::write_volatile(counters.wrapping_add(i), T::default()) };
     }
 }
 

@@ -18,10 +18,10 @@ use probe_common::{
 
 use crate::{
     difference,
-    kernel::{TcpSock, storage_get},
-    maps::{ACCOUNTED, Ring, count, ring},
+    kernel::TcpSock,
+    maps::{Ring, count, ring},
     probes::{episode, stall},
-    state::{Accounted, FlowState, STALL_OTHER, STALL_RTO, STALL_ZERO_WINDOW, Trouble},
+    state::{FlowState, STALL_OTHER, STALL_RTO, STALL_ZERO_WINDOW, Trouble},
 };
 
 /// Unread bytes at which records wake the reader; the user side sets it to a part of the ring's size.
@@ -105,19 +105,17 @@ fn reset_by_us(tp: TcpSock, flow: &FlowState, last_state: u8) -> bool {
 /// Hands out what was added since the last sweep.
 #[inline(never)]
 fn last_increment(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
-    let Some(accounted) = storage_get(&ACCOUNTED, tp.as_ptr()) else {
-        count(Loss::AccountedRefused);
-        return;
-    };
-    if flow.flags & flag::FROM_DESTROY != 0 && accounted.is_ahead_of(tp.activity()) {
+    if flow.flags & flag::FROM_DESTROY != 0 && flow.is_ahead_of(tp.activity()) {
         // tcp_disconnect came first and zeroed the socket's counters: what came after the last sweep is not known.
         flow.flags |= flag::WIPED;
         count(Loss::CountersWiped);
+    } else {
+        flow.keep_trouble(tp);
     }
     let sent = match flow.wide(tp.as_ptr()) {
-        None => send(|head: &mut FlowHead| increment(head, tp, flow, last_state, accounted)),
+        None => send(|head: &mut FlowHead| increment(head, tp, flow, last_state)),
         Some(wide) => send(|record: &mut FlowRecord| {
-            increment(&mut record.head, tp, flow, last_state, accounted);
+            increment(&mut record.head, tp, flow, last_state);
             difference::buckets(&mut record.rtt_histogram, wide);
         }),
     };
@@ -128,21 +126,15 @@ fn last_increment(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
 
 /// What was added since the last accounting. The first one of a connection says that it was opened.
 #[inline(always)]
-pub(crate) fn increment(
-    head: &mut FlowHead,
-    tp: TcpSock,
-    flow: &FlowState,
-    tcp_state: u8,
-    accounted: &Accounted,
-) {
+pub(crate) fn increment(head: &mut FlowHead, tp: TcpSock, flow: &FlowState, tcp_state: u8) {
     fill(head, tp, flow, kind::INCREMENT, tcp_state);
     if flow.flags & flag::ACCOUNTED == 0 {
         head.flags |= flag::OPENED;
     }
     if flow.flags & flag::WIPED == 0 {
-        difference::subtract(&mut head.counters, accounted, flow.trouble(tp.as_ptr()).as_deref());
+        difference::subtract(&mut head.counters, flow, flow.trouble(tp.as_ptr()).as_deref());
     }
-    difference::near(&mut head.near, accounted);
+    difference::near(&mut head.near, flow);
 }
 
 /// All of a record but the buckets of a wide histogram.
@@ -150,9 +142,9 @@ pub(crate) fn increment(
 pub(crate) fn fill(record: &mut FlowHead, tp: TcpSock, flow: &FlowState, kind: u8, tcp_state: u8) {
     record.abi = ABI_VERSION;
     record.kind = kind;
-    record.role = flow.role as u8;
+    record.role = flow.role();
     record.flags = flow.flags & !flag::PRIVATE;
-    record.cookie = flow.cookie;
+    record.cookie = tp.cookie();
     record.opened_ns = flow.opened_ns;
     // SAFETY: no argument, no effect.
     record.now_ns = unsafe { bpf_ktime_get_ns() };
@@ -188,9 +180,6 @@ pub(crate) fn counters(tp: TcpSock, flow: &FlowState, trouble: Option<&Trouble>,
     tp.kernel_counters(into);
     into.rtt_sum_us = flow.rtt_sum_us;
     into.rtt_samples = flow.rtt_samples;
-    into.busy_jiffies = into.busy_jiffies.wrapping_sub(flow.busy_before);
-    into.rwnd_limited_jiffies = into.rwnd_limited_jiffies.wrapping_sub(flow.rwnd_before);
-    into.sndbuf_limited_jiffies = into.sndbuf_limited_jiffies.wrapping_sub(flow.sndbuf_before);
     into.needless_segs = into.spurious_segs;
     if let Some(trouble) = trouble {
         add_trouble(into, trouble);
@@ -200,6 +189,10 @@ pub(crate) fn counters(tp: TcpSock, flow: &FlowState, trouble: Option<&Trouble>,
 
 #[inline(always)]
 fn add_trouble(c: &mut Counters, trouble: &Trouble) {
+    let before = &trouble.limits_before;
+    c.busy_jiffies = c.busy_jiffies.wrapping_sub(before.busy);
+    c.rwnd_limited_jiffies = c.rwnd_limited_jiffies.wrapping_sub(before.rwnd);
+    c.sndbuf_limited_jiffies = c.sndbuf_limited_jiffies.wrapping_sub(before.sndbuf);
     c.loss_episode_us = trouble.loss_episode_us;
     c.stall_rto_us = trouble.stall_us[STALL_RTO as usize];
     c.stall_zero_window_us = trouble.stall_us[STALL_ZERO_WINDOW as usize];

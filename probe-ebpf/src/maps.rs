@@ -13,9 +13,9 @@ use probe_common::{
     visit::Visit,
 };
 
-use crate::state::{Accounted, FlowState, Trouble, WideHistogram};
+use crate::state::{FlowState, Trouble, WideHistogram};
 
-/// What is known of each connection; freed by the kernel with its socket.
+/// What is known of each connection, and what of it the daemon has accounted for; freed by the kernel with its socket.
 #[btf_map]
 pub(crate) static STATES: SkStorage<FlowState> = SkStorage::new();
 
@@ -26,10 +26,6 @@ pub(crate) static TROUBLES: SkStorage<Trouble> = SkStorage::new();
 /// Round trips of those connections where they lie too far apart for the small histogram.
 #[btf_map]
 pub(crate) static WIDES: SkStorage<WideHistogram> = SkStorage::new();
-
-/// What the daemon has accounted of each connection that outlived a sweep.
-#[btf_map]
-pub(crate) static ACCOUNTED: SkStorage<Accounted> = SkStorage::new();
 
 /// Room for records on their way to the user side, which makes the rings and sets their size.
 pub(crate) type Ring = RingBuf<FlowHead, { 1 << 12 }>;

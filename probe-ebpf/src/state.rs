@@ -1,7 +1,8 @@
 //! What the programs know of one connection, kept in the socket's local storage.
 //!
-//! Every connection has a [`FlowState`], and an [`Accounted`] once a sweep found it: with the kernel's 64 bytes for the
-//! element each fits its 192-byte slab class. What few connections need is made when they do: [`Trouble`], [`WideHistogram`].
+//! Every connection has a [`FlowState`], which with the kernel's 72 bytes for an element fills its 256-byte slab class; the
+//! head of a socket's storage (`struct bpf_local_storage`, 176 bytes) takes the class of 192. What few connections need is made
+//! when they do: [`Trouble`], [`WideHistogram`].
 
 use core::{ffi::c_void, mem::offset_of};
 
@@ -12,46 +13,43 @@ use probe_common::{
 };
 
 use crate::{
-    kernel::{storage_create, storage_get},
-    maps::{ACCOUNTED, TROUBLES, WIDES, count},
+    kernel::{Limits, TcpSock, storage_create, storage_get},
+    maps::{TROUBLES, WIDES, count},
 };
 
 /// A connection's state; all zero when the kernel makes it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct FlowState {
-    /// Socket cookie.
-    pub(crate) cookie: u64,
-    /// CLOCK_MONOTONIC of the beginning, ns; 0 for adopted connections.
-    pub(crate) opened_ns: u64,
-    /// Sum of the round-trip samples, µs.
-    pub(crate) rtt_sum_us: u64,
     /// Bits of `record::flag`.
     pub(crate) flags: u32,
-    /// Segments sent and received when a sweep last accounted for the connection: what an idle one's sweep looks at.
-    pub(crate) segs_accounted: Activity,
+    pub(crate) rtt_samples: u32,
+    /// Sum of the round-trip samples, µs.
+    pub(crate) rtt_sum_us: u64,
     /// u32::MAX until there is one.
     pub(crate) own_min_rtt_us: u32,
     pub(crate) rtt_max_us: u32,
-    pub(crate) rtt_samples: u32,
     /// What the clock of the peer's window showed when it was last looked at, jiffies.
     pub(crate) rwnd_seen: u32,
     /// When the newest round trip was counted, µs, of its clock the low half; kept where not each one is counted.
     pub(crate) sampled_at_us: u32,
+    /// What was handed out as increments so far, or stood there when the connection was adopted, of the u32 counters that every
+    /// connection moves; those of trouble are in its [`Trouble`].
+    pub(crate) accounted_narrow: [u32; Counters::NARROW],
     /// Round trips by bucket, until `flag::WIDE` says that they are in a [`WideHistogram`].
     pub(crate) near: NearHistogram,
-    /// How often the socket was connected before.
-    pub(crate) generation: u32,
-    /// One of `record::role`.
-    pub(crate) role: u32,
     /// u32::MAX until there is one.
     pub(crate) handshake_rtt_us: u32,
+    /// CLOCK_MONOTONIC of the beginning, ns; 0 for adopted connections.
+    pub(crate) opened_ns: u64,
+    /// How often the socket was connected before.
+    pub(crate) generation: u32,
     /// Segments with payload received when the application closed the socket.
     pub(crate) data_in_at_close: u32,
-    /// What the socket's clocks showed before this connection, jiffies: they outlive a disconnect.
-    pub(crate) busy_before: u32,
-    pub(crate) rwnd_before: u32,
-    pub(crate) sndbuf_before: u32,
+    /// … handed out of the u64.
+    pub(crate) accounted_wide: [u64; Counters::WIDE],
+    /// … of the round trips by bucket; like `near`, with the same first bucket.
+    pub(crate) accounted_near: [u16; NEAR],
 }
 
 /// Segments of a connection: either grows with whatever else does.
@@ -72,7 +70,8 @@ pub(crate) struct WideHistogram {
     pub(crate) accounted: [u32; BUCKETS],
 }
 
-/// What went wrong in a connection; all zero when the kernel makes it, with the first retransmission or stall.
+/// What went wrong in a connection; all zero when the kernel makes it, with the first retransmission or stall, or when a sweep
+/// finds segments that came out of order, twice or with a mark.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Trouble {
@@ -80,7 +79,8 @@ pub(crate) struct Trouble {
     pub(crate) loss_episode_us: u64,
     /// CLOCK_MONOTONIC when the present loss episode began, ns; 0 outside one.
     pub(crate) episode_began_ns: u64,
-    /// What was handed out as increments of the counters that are of losses and stalls: of the u64.
+    /// What was handed out as increments of the counters that are of trouble, or stood there when the connection was adopted: of
+    /// the u64.
     pub(crate) accounted_wide: [u64; Counters::WIDE_TROUBLE],
     /// Time in stalls by kind, µs.
     pub(crate) stall_us: [u64; STALL_KINDS],
@@ -122,6 +122,8 @@ pub(crate) struct Trouble {
     pub(crate) episode_undoable: u32,
     /// … of the u32.
     pub(crate) accounted_narrow: [u32; Counters::NARROW_TROUBLE],
+    /// What the socket's clocks showed before this connection, jiffies: they outlive a disconnect.
+    pub(crate) limits_before: Limits,
 }
 
 /// Kinds of stalls, as indices.
@@ -130,56 +132,66 @@ pub(crate) const STALL_RTO: u32 = 0;
 pub(crate) const STALL_ZERO_WINDOW: u32 = 1;
 pub(crate) const STALL_OTHER: u32 = 2;
 
-/// What was handed out as increments so far, or stood there when the connection was adopted, of the counters that every
-/// connection moves; those of losses and stalls are in its [`Trouble`].
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Accounted {
-    pub(crate) wide: [u64; Counters::WIDE],
-    pub(crate) narrow: [u32; Counters::NARROW],
-    /// Like `FlowState::near`, with the same first bucket.
-    pub(crate) near: [u16; NEAR],
-    /// Explicit padding, 0.
-    pub(crate) pad: u32,
-}
+// With the kernel's pointer before it: what an idle sweep reads and a round trip changes fills the first cache line, what else a
+// connection has of its own the second, what only sweeps need the third.
+const _: () = assert!(offset_of!(FlowState, accounted_narrow) + 4 * (SEGS_IN + 1) <= 64 - 8);
+const _: () = assert!(offset_of!(FlowState, accounted_wide) == 128 - 8);
+// The kernel's slab classes, less its 72 bytes for the element.
+const _: () = assert!(size_of::<FlowState>() == 256 - 72);
+const _: () = assert!(size_of::<Trouble>() == 280);
+const _: () = assert!(size_of::<Trouble>() <= 512 - 72);
 
-const _: () = assert!(size_of::<FlowState>() == 120);
-// With the kernel's pointer before it, what an idle sweep reads and a round trip changes fills the first cache line.
-const _: () = assert!(offset_of!(FlowState, near) == 64 - 8);
-const _: () = assert!(size_of::<Accounted>() == 128);
-const _: () = assert!(size_of::<Trouble>() == 240);
-// The kernel's slab classes, less its 64 bytes for the element.
-const _: () = assert!(size_of::<FlowState>() <= 192 - 64);
-const _: () = assert!(size_of::<Accounted>() <= 192 - 64);
-const _: () = assert!(size_of::<Trouble>() <= 512 - 64);
-
-impl Accounted {
-    /// Whether the socket, which shows this activity, was zeroed since. One that still connects has received none.
-    #[inline(always)]
-    pub(crate) fn is_ahead_of(&self, shown: Activity) -> bool {
-        shown.sent < self.narrow[SEGS_OUT] || shown.received < self.narrow[SEGS_IN]
-    }
-
-    /// Segments sent again.
-    #[inline(always)]
-    pub(crate) fn retrans_segs(&self) -> u32 {
-        self.narrow[RETRANS_SEGS]
-    }
-}
-
+/// Places among the narrow counters.
 const SEGS_OUT: usize = place_of(offset_of!(Counters, segs_out));
 const SEGS_IN: usize = place_of(offset_of!(Counters, segs_in));
-const RETRANS_SEGS: usize = place_of(offset_of!(Counters, retrans_segs));
+const RETRANS_SEGS: usize =
+    (offset_of!(Counters, retrans_segs) - offset_of!(Counters, rtt_samples)) / 4 - Counters::NARROW;
 
-/// Index among the narrow counters.
 const fn place_of(offset: usize) -> usize {
     (offset - offset_of!(Counters, rtt_samples)) / 4
+}
+
+impl Trouble {
+    /// Segments sent again, as far as they were accounted for.
+    #[inline(always)]
+    pub(crate) fn accounted_retrans_segs(&self) -> u32 {
+        self.accounted_narrow[RETRANS_SEGS]
+    }
 }
 
 impl FlowState {
     /// As the kernel makes it.
     // SAFETY: integers only.
     pub(crate) const ZERO: Self = unsafe { core::mem::zeroed() };
+
+    /// Begins to fetch what an increment reads beside what tells whether there is one; as `TcpSock::fetch`.
+    #[inline(always)]
+    pub(crate) fn fetch(&self) {
+        // SAFETY: references are valid for reads.
+        unsafe {
+            core::ptr::read_volatile(&raw const self.near.first);
+            core::ptr::read_volatile(&raw const self.accounted_wide[0]);
+        }
+    }
+
+    /// One of `record::role`.
+    #[inline(always)]
+    pub(crate) fn role(&self) -> u8 {
+        ((self.flags & flag::ROLE) >> flag::ROLE_SHIFT) as u8
+    }
+
+    /// Segments when a sweep last accounted for the connection: what an idle one's sweep looks at.
+    #[inline(always)]
+    pub(crate) fn activity_accounted(&self) -> Activity {
+        Activity { sent: self.accounted_narrow[SEGS_OUT], received: self.accounted_narrow[SEGS_IN] }
+    }
+
+    /// Whether the socket, which shows this activity, was zeroed since. One that still connects has received none.
+    #[inline(always)]
+    pub(crate) fn is_ahead_of(&self, shown: Activity) -> bool {
+        let accounted = self.activity_accounted();
+        shown.sent < accounted.sent || shown.received < accounted.received
+    }
 
     /// What went wrong so far, if anything did.
     #[inline(always)]
@@ -188,6 +200,12 @@ impl FlowState {
             return None;
         }
         storage_get(&TROUBLES, sk)
+    }
+
+    /// Makes sure that what the kernel has counted of trouble can be accounted for; false when it cannot, which is counted.
+    #[inline(always)]
+    pub(crate) fn keep_trouble(&mut self, tp: TcpSock) -> bool {
+        self.flags & flag::TROUBLED != 0 || !tp.has_trouble() || self.in_trouble(tp.as_ptr()).is_some()
     }
 
     /// The same, made if there is none; `None` when the kernel refuses the memory, which is counted.
@@ -234,14 +252,11 @@ impl FlowState {
             return;
         };
         self.flags |= flag::WIDE;
-        let accounted = storage_get(&ACCOUNTED, sk);
         let first = self.near.first as usize & (BUCKETS - 1);
         for i in 0..NEAR {
             let bucket = (first + i) & (BUCKETS - 1);
             wide.counts[bucket] = u32::from(self.near.counts[i]);
-            if let Some(accounted) = accounted.as_deref() {
-                wide.accounted[bucket] = u32::from(accounted.near[i]);
-            }
+            wide.accounted[bucket] = u32::from(self.accounted_near[i]);
         }
     }
 }

@@ -5,5 +5,5 @@ mod socket;
 mod storage;
 
 pub(crate) use place::read_arg;
-pub(crate) use socket::{Request, TcpSock, state_of};
+pub(crate) use socket::{Limits, Request, TcpSock, state_of};
 pub(crate) use storage::{storage_create, storage_delete, storage_get};

@@ -20,6 +20,8 @@ const SOL_TCP: i32 = 6;
 const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
 
 /// How long data was outstanding, and what held it up; jiffies.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct Limits {
     /// In all.
     pub(crate) busy: u32,
@@ -149,10 +151,29 @@ impl TcpSock {
         self.get(Field::RackRtt)
     }
 
+    /// Begins to fetch what an increment reads: a byte of each cache line, one after the other, and nothing waits for any. Those of
+    /// a socket that was not looked at for a while are in memory, and the processor fetches several at a time where nothing comes
+    /// between.
+    #[inline(always)]
+    pub(crate) fn fetch(self) {
+        use Field::{BytesAcked, BytesReceived, DsackDups, LocalPort, SegsOut, SndUna, TotalRetrans};
+        for field in [SegsOut, SndUna, BytesReceived, BytesAcked, DsackDups, TotalRetrans, LocalPort] {
+            let _ = read::<u8>(self.0, field);
+        }
+        let _ = read::<*const c_void>(self.0, Field::Cgroup);
+    }
+
     /// Segments so far.
     #[inline(always)]
     pub(crate) fn activity(self) -> Activity {
         Activity { sent: self.get(Field::SegsOut), received: self.get(Field::SegsIn) }
+    }
+
+    /// Whether the kernel has counted any of what a connection's [`crate::state::Trouble`] accounts for.
+    #[inline(always)]
+    pub(crate) fn has_trouble(self) -> bool {
+        let twice = self.total_retrans() | self.dsacks();
+        (twice | self.get::<u32>(Field::DeliveredCe) | self.get::<u32>(Field::RcvOoopack)) != 0
     }
 
     /// Whether all that was written has been sent and acknowledged: nothing can stand still.
@@ -161,9 +182,15 @@ impl TcpSock {
         self.get::<u32>(Field::WriteSeq) == self.snd_una()
     }
 
-    /// The socket's cookie, given now if it had none. For programs whose helper takes a socket, not a context.
+    /// The socket's cookie, which it was given when its connection's state was made.
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
+        self.get(Field::Cookie)
+    }
+
+    /// The socket's cookie, given now if it had none. For programs whose helper takes a socket, not a context.
+    #[inline(always)]
+    pub(crate) fn give_cookie(self) -> u64 {
         // SAFETY: the verifier checks that the pointer is a socket's.
         unsafe { bpf_get_socket_cookie(self.0.cast_mut()) }
     }
@@ -250,12 +277,12 @@ impl TcpSock {
         into.remote_port_be = self.get(Field::RemotePort);
         into.netns = netns(sk);
         into.cgroup_id = cgroup_id(sk);
-        into.congestion_control = self.congestion_control();
     }
 
     /// Fills how it stands.
     #[inline(always)]
     pub(crate) fn describe(self, into: &mut FlowHead) {
+        into.congestion_control = self.congestion_control();
         into.uid = self.get(Field::Uid);
         into.error = self.get(Field::Error);
         into.srtt_us_x8 = self.srtt_us_x8();
@@ -276,21 +303,23 @@ impl TcpSock {
     /// Fills that this was not looked at: no increment tells it, and it lies in cache lines that nothing else needs.
     #[inline(always)]
     pub(crate) fn leave_undescribed(into: &mut FlowHead) {
-        into.uid = 0;
-        into.error = 0;
-        into.srtt_us_x8 = 0;
-        into.mdev_us_x4 = 0;
-        into.min_rtt_us = 0;
-        into.cwnd_segs = 0;
-        into.ssthresh_segs = 0;
-        into.mss_bytes = 0;
-        into.unacked_segs = 0;
-        into.unsent_seq = 0;
-        into.unacked_seq = 0;
-        into.reordering_seen = 0;
-        into.rate_delivered_segs = 0;
-        into.rate_interval_us = 0;
-        into.rate_app_limited = 0;
+        // SAFETY: as in `zero`; its place is a multiple of eight bytes.
+        unsafe { core::ptr::write_volatile((&raw mut into.congestion_control).cast::<[u64; 2]>(), [0; 2]) };
+        zero(&mut into.uid);
+        zero(&mut into.error);
+        zero(&mut into.srtt_us_x8);
+        zero(&mut into.mdev_us_x4);
+        zero(&mut into.min_rtt_us);
+        zero(&mut into.cwnd_segs);
+        zero(&mut into.ssthresh_segs);
+        zero(&mut into.mss_bytes);
+        zero(&mut into.unacked_segs);
+        zero(&mut into.unsent_seq);
+        zero(&mut into.unacked_seq);
+        zero(&mut into.reordering_seen);
+        zero(&mut into.rate_delivered_segs);
+        zero(&mut into.rate_interval_us);
+        zero(&mut into.rate_app_limited);
     }
 
     #[inline(always)]
@@ -329,6 +358,13 @@ impl Request {
 #[inline(always)]
 pub(crate) fn state_of(sk: *const c_void) -> u8 {
     read(sk, Field::State).unwrap_or_default()
+}
+
+/// Volatile, for the compiler would call memset for several, which goes byte by byte here.
+#[inline(always)]
+fn zero(field: &mut u32) {
+    // SAFETY: a reference is valid for writes.
+    unsafe { core::ptr::write_volatile(field, 0) };
 }
 
 #[inline(always)]

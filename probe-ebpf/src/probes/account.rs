@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     difference, emit,
-    kernel::{TcpSock, storage_create, storage_get},
-    maps::{ACCOUNTED, SCRATCH_ACCOUNT, STATES, count, visit},
+    kernel::{TcpSock, storage_get},
+    maps::{SCRATCH_ACCOUNT, STATES, count, visit},
     state::FlowState,
 };
 
@@ -42,6 +42,7 @@ fn try_account(ctx: *const c_void) -> Option<()> {
     if tp.clock_us() < visit.quiet_before_us && tp.is_at_rest() {
         return None;
     }
+    tp.fetch();
     let flow = match storage_get(&STATES, tp.as_ptr()) {
         Some(flow) => flow,
         None => take_over(tp, visit)?,
@@ -50,32 +51,30 @@ fn try_account(ctx: *const c_void) -> Option<()> {
     if flow.flags & flag::ESTABLISHED == 0 || flow.flags & flag::FINISHED != 0 {
         return None;
     }
-    let activity = tp.activity();
-    if flow.flags & flag::ACCOUNTED != 0 && flow.segs_accounted == activity && tp.is_at_rest() {
+    if flow.flags & flag::ACCOUNTED != 0 && flow.activity_accounted() == tp.activity() && tp.is_at_rest() {
         return None;
     }
-    let Some(accounted) = storage_create(&ACCOUNTED, tp.as_ptr()) else {
-        count(Loss::AccountedRefused);
-        visit.refused += 1;
-        return None;
-    };
+    flow.fetch();
     keep_callbacks(tp, flow);
+    if !flow.keep_trouble(tp) {
+        visit.refused += 1;
+    }
     stall::catch_up(tp, flow, false);
     let record = scratch(SCRATCH_ACCOUNT.get_ptr_mut(0)?);
-    emit::increment(&mut record.head, tp, flow, tp.state(), accounted);
+    emit::increment(&mut record.head, tp, flow, tp.state());
     let wide = flow.wide(tp.as_ptr());
     if let Some(wide) = wide.as_deref() {
         difference::buckets(&mut record.rtt_histogram, wide);
     }
     // A full buffer makes the kernel show this socket once more: account only for what was taken.
     if write(ctx, record, wide.is_some()) {
-        difference::keep(accounted, flow.trouble(tp.as_ptr()), &record.head.counters);
+        let trouble = flow.trouble(tp.as_ptr());
+        difference::keep(flow, trouble, &record.head.counters);
         match wide {
             Some(wide) => difference::keep_buckets(wide, &record.rtt_histogram),
-            None => difference::keep_near(accounted, &record.head.near),
+            None => difference::keep_near(flow, &record.head.near),
         }
         flow.flags |= flag::ACCOUNTED;
-        flow.segs_accounted = activity;
     }
     Some(())
 }
@@ -86,7 +85,8 @@ fn take_over(tp: TcpSock, visit: &mut Visit) -> Option<&'static mut FlowState> {
     if tp.state() == state::SYN_RECV {
         return None; // a Fast Open child or crossed SYNs: taken over when the handshake is done
     }
-    let Some(flow) = adopt(tp, tp.cookie()) else {
+    tp.give_cookie();
+    let Some(flow) = adopt(tp) else {
         visit.refused += 1;
         return None;
     };

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     emit,
     kernel::{TcpSock, storage_create, storage_delete, storage_get},
-    maps::{ACCOUNTED, STATES, TROUBLES, WIDES, count},
+    maps::{STATES, TROUBLES, WIDES, count},
     state::FlowState,
 };
 
@@ -69,11 +69,11 @@ fn socket(ctx: &SockOpsContext) -> Option<TcpSock> {
     TcpSock::new(sk)
 }
 
-/// The socket's cookie, given now if it had none.
+/// Gives the socket a cookie if it has none.
 #[inline(always)]
-fn cookie(ctx: &SockOpsContext) -> u64 {
+fn give_cookie(ctx: &SockOpsContext) {
     // SAFETY: the helper takes this program's context.
-    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
 }
 
 #[inline(always)]
@@ -93,35 +93,25 @@ fn begin(ctx: &SockOpsContext, role: u8) {
         debug!(ctx, "no storage for a connection");
         return;
     };
-    if role == role::SERVER && flow.cookie != 0 && flow.flags & flag::FINISHED == 0 {
+    if role == role::SERVER && flow.flags & (flag::BEGUN | flag::FINISHED) == flag::BEGUN {
         return; // two SYNs crossed: the connection began with our connect()
     }
-    let mut flags = flag::CALLBACKS;
+    let mut flags = flag::BEGUN | flag::CALLBACKS | u32::from(role) << flag::ROLE_SHIFT;
     if ctx.set_cb_flags((ctx.cb_flags() | CALLBACKS) as i32).is_err() {
         count(Loss::CallbacksRefused);
-        flags = 0;
+        flags &= !flag::CALLBACKS;
     }
-    if flow.cookie != 0 {
-        // The socket was connected before (connect to AF_UNSPEC, then again): another connection, the same cookie.
-        let (cookie, generation) = (flow.cookie, flow.generation);
-        storage_delete(&ACCOUNTED, tp.as_ptr());
-        storage_delete(&TROUBLES, tp.as_ptr());
-        storage_delete(&WIDES, tp.as_ptr());
-        clear(flow);
-        flow.cookie = cookie;
-        flow.generation = generation + 1;
-        let limits = tp.limits();
-        flow.busy_before = limits.busy;
-        flow.rwnd_before = limits.rwnd;
-        flow.sndbuf_before = limits.sndbuf;
-        flow.rwnd_seen = limits.rwnd;
+    if flow.flags & flag::BEGUN != 0 {
+        if !begin_anew(tp, flow) {
+            return;
+        }
+        flags |= flow.flags;
     } else {
-        flow.cookie = cookie(ctx);
+        give_cookie(ctx);
     }
     // SAFETY: no argument, no effect.
     flow.opened_ns = unsafe { bpf_ktime_get_ns() };
     flow.flags = flags;
-    flow.role = u32::from(role);
     flow.handshake_rtt_us = u32::MAX;
     flow.own_min_rtt_us = u32::MAX;
     // A child inherits the number of SYN-ACKs that its request sent again (tcp_create_openreq_child).
@@ -134,6 +124,27 @@ fn begin(ctx: &SockOpsContext, role: u8) {
     }
 }
 
+/// The socket was connected before (connect to AF_UNSPEC, then again): another connection, the same cookie. False when the kernel
+/// refuses the memory for what must be known of the former one, which is counted: then it is taken over at a sweep.
+#[inline(never)]
+fn begin_anew(tp: TcpSock, flow: &mut FlowState) -> bool {
+    let generation = flow.generation;
+    storage_delete(&TROUBLES, tp.as_ptr());
+    storage_delete(&WIDES, tp.as_ptr());
+    clear(flow);
+    flow.generation = generation + 1;
+    let limits = tp.limits();
+    flow.rwnd_seen = limits.rwnd;
+    if limits.busy != 0 {
+        let Some(trouble) = flow.in_trouble(tp.as_ptr()) else {
+            storage_delete(&STATES, tp.as_ptr());
+            return false;
+        };
+        trouble.limits_before = limits;
+    }
+    true
+}
+
 /// A client's handshake is done. Callbacks are on unless it began before the probe came, or another program switched them off.
 #[inline(always)]
 fn connected(ctx: &SockOpsContext) {
@@ -143,14 +154,15 @@ fn connected(ctx: &SockOpsContext) {
     let Some(tp) = socket(ctx) else { return };
     let known = storage_get(&STATES, tp.as_ptr());
     let late = known.as_ref().is_none_or(|flow| flow.flags & flag::ESTABLISHED == 0);
-    let Some(flow) = known.or_else(|| adopt(tp, cookie(ctx))) else { return };
+    give_cookie(ctx);
+    let Some(flow) = known.or_else(|| adopt(tp)) else { return };
     if ctx.set_cb_flags((ctx.cb_flags() | CALLBACKS) as i32).is_err() {
         count(Loss::CallbacksRefused);
         return;
     }
     flow.flags |= flag::CALLBACKS;
     if late {
-        flow.role = u32::from(role::CLIENT);
+        flow.flags = flow.flags & !flag::ROLE | u32::from(role::CLIENT) << flag::ROLE_SHIFT;
         attribute_syns(tp, flow);
         established(tp, flow);
     }
@@ -186,7 +198,7 @@ fn change(ctx: &SockOpsContext, tp: TcpSock, flow: &mut FlowState, old: u8, new:
             }
         }
         state::CLOSE => {
-            debug!(ctx, "closed: cookie {} in state {}", flow.cookie, old);
+            debug!(ctx, "closed: cookie {} in state {}", tp.cookie(), old);
             emit::close(tp, flow, old);
         }
         _ => {}

@@ -53,8 +53,9 @@ fn established(tcp_state: u8) -> u32 {
 
 #[inline(always)]
 fn unknown(tp: TcpSock) -> FlowState {
+    // Given here, for whoever makes the record only reads it.
+    tp.give_cookie();
     FlowState {
-        cookie: tp.cookie(),
         flags: flag::ADOPTED | established(tp.state()),
         handshake_rtt_us: u32::MAX,
         own_min_rtt_us: u32::MAX,
