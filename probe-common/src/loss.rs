@@ -4,11 +4,11 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Loss {
-    /// The ring buffer had no room for a closing connection's record.
+    /// A ring buffer had no room for a closing connection's record.
     RingFullClosed = 0,
-    /// The ring buffer had no room for a last increment.
+    /// A ring buffer had no room for a last increment.
     RingFullIncrement = 1,
-    /// The ring buffer had no room for a repeated SYN-ACK.
+    /// A ring buffer had no room for a repeated SYN-ACK.
     RingFullSynack = 2,
     /// The kernel refused storage for a new connection's state (memory, or optmem_max).
     StateRefused = 3,
@@ -16,18 +16,23 @@ pub enum Loss {
     CallbacksRefused = 4,
     /// A round trip took place and the kernel told no sample (before 6.10, without SACK).
     RttUnknown = 5,
-    /// The kernel refused storage for what went wrong in a connection: its causes are not known.
+    /// The kernel refused storage for what went wrong in a connection: its causes are not known, and what the kernel counts of it
+    /// is in no metric until there is memory.
     TroubleRefused = 6,
     /// The kernel refused storage for a wide histogram: a round trip is in the sums and not in the histogram.
     HistogramRefused = 7,
     /// The socket had forgotten its counters when its end was seen: what it added since the last sweep is in no metric, and its
     /// record has no counts.
     CountersWiped = 8,
+    /// The kernel refused storage for a connection that was to be taken over; each sweep tries again.
+    TakeOverRefused = 9,
+    /// A socket was connected again, and its former connection's end was not seen: it has no record.
+    EndUnseen = 10,
 }
 
 impl Loss {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::RingFullClosed,
         Self::RingFullIncrement,
         Self::RingFullSynack,
@@ -37,6 +42,8 @@ impl Loss {
         Self::TroubleRefused,
         Self::HistogramRefused,
         Self::CountersWiped,
+        Self::TakeOverRefused,
+        Self::EndUnseen,
     ];
 
     /// Value of the label `reason`.
@@ -52,6 +59,8 @@ impl Loss {
             Self::TroubleRefused => "trouble_refused",
             Self::HistogramRefused => "histogram_refused",
             Self::CountersWiped => "counters_wiped",
+            Self::TakeOverRefused => "take_over_refused",
+            Self::EndUnseen => "end_unseen",
         }
     }
 }

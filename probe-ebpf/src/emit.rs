@@ -24,12 +24,14 @@ use crate::{
     state::{FlowState, STALL_OTHER, STALL_RTO, STALL_ZERO_WINDOW, Trouble},
 };
 
-/// Unread bytes at which records wake the reader; the user side sets it to a part of the ring's size.
+/// Unread bytes from which on records wake the reader, a power of two; the user side sets it to a part of the ring's size.
 #[unsafe(no_mangle)]
 static WAKE_AT_BYTES: u32 = 1 << 20;
 
-/// … and up to which they do, bytes more: a few records, for one that is heard is enough, and each costs an interrupt.
+/// Not each of them, for each wake-up costs an interrupt: those within so many bytes …
 const WAKE_FOR_BYTES: u64 = 1 << 10;
+/// … of each such part of `WAKE_AT_BYTES`. A reader that comes and finds the oldest record unfinished is woken again.
+const WAKES: u64 = 4;
 
 /// Flags for a submission to that ring.
 #[inline(always)]
@@ -39,7 +41,7 @@ pub(crate) fn wake_up(ring: &'static Ring) -> u64 {
     let ring = core::ptr::from_ref(ring).cast_mut().cast();
     // SAFETY: asks how much is unread; no effect.
     let unread = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
-    let wakes = unread >= threshold && unread < threshold + WAKE_FOR_BYTES;
+    let wakes = unread >= threshold && unread & (threshold / WAKES - 1) < WAKE_FOR_BYTES;
     u64::from(if wakes { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 

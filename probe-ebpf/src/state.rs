@@ -202,10 +202,16 @@ impl FlowState {
         storage_get(&TROUBLES, sk)
     }
 
+    /// Whether the kernel has counted trouble that nothing accounts for yet.
+    #[inline(always)]
+    pub(crate) fn owes_trouble(&self, tp: TcpSock) -> bool {
+        self.flags & flag::TROUBLED == 0 && tp.has_trouble()
+    }
+
     /// Makes sure that what the kernel has counted of trouble can be accounted for; false when it cannot, which is counted.
     #[inline(always)]
     pub(crate) fn keep_trouble(&mut self, tp: TcpSock) -> bool {
-        self.flags & flag::TROUBLED != 0 || !tp.has_trouble() || self.in_trouble(tp.as_ptr()).is_some()
+        !self.owes_trouble(tp) || self.in_trouble(tp.as_ptr()).is_some()
     }
 
     /// The same, made if there is none; `None` when the kernel refuses the memory, which is counted.

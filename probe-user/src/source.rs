@@ -23,7 +23,7 @@ use crate::{
         hooks::{self, Hook},
         privilege,
         probe::{Probe, Purpose, read_layout, try_all},
-        release,
+        release, ring,
     },
     stop,
 };
@@ -85,7 +85,7 @@ pub struct CheckReport {
     pub notes: Vec<String>,
 }
 
-/// Ring buffer of a watch without a daemon.
+/// Ring buffers of a watch without a daemon, at least.
 const WATCH_RING_BYTES: u32 = 1 << 23;
 
 /// How peers' addresses are to be cut where no daemon has done it: asked for only then.
@@ -196,7 +196,7 @@ async fn watch_daemon(mut client: Client, each: &mut dyn FnMut(WatchEvent) -> Co
 }
 
 async fn own_watch(cut: Cut, each: &mut dyn FnMut(WatchEvent) -> ControlFlow<()>) -> Result<()> {
-    let mut probe = Probe::load(&Purpose::observe(WATCH_RING_BYTES, false))?;
+    let mut probe = Probe::load(&Purpose::observe(ring::usual_bytes().max(WATCH_RING_BYTES), false))?;
     let losses = probe.take_losses()?;
     let mut rings = probe.take_rings()?.into_async()?;
     let mut flows = Flows::new(probe.context(), cut);

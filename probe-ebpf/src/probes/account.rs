@@ -51,7 +51,8 @@ fn try_account(ctx: *const c_void) -> Option<()> {
     if flow.flags & flag::ESTABLISHED == 0 || flow.flags & flag::FINISHED != 0 {
         return None;
     }
-    if flow.flags & flag::ACCOUNTED != 0 && flow.activity_accounted() == tp.activity() && tp.is_at_rest() {
+    let is_quiet = flow.activity_accounted() == tp.activity() && tp.is_at_rest();
+    if flow.flags & flag::ACCOUNTED != 0 && is_quiet && !flow.owes_trouble(tp) {
         return None;
     }
     flow.fetch();

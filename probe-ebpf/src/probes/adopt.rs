@@ -23,7 +23,7 @@ use crate::{
 #[inline(never)]
 pub(super) fn adopt(tp: TcpSock) -> Option<&'static mut FlowState> {
     let Some(flow) = storage_create(&STATES, tp.as_ptr()) else {
-        count(Loss::StateRefused);
+        count(Loss::TakeOverRefused);
         return None;
     };
     flow.flags = flag::BEGUN | flag::ADOPTED;

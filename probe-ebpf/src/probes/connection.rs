@@ -102,9 +102,11 @@ fn begin(ctx: &SockOpsContext, role: u8) {
         flags &= !flag::CALLBACKS;
     }
     if flow.flags & flag::BEGUN != 0 {
-        if !begin_anew(tp, flow) {
-            return;
+        if flow.flags & flag::FINISHED == 0 {
+            // Its callbacks were off: adopted where they cannot be switched on, or switched off by another program.
+            count(Loss::EndUnseen);
         }
+        begin_anew(tp, flow);
         flags |= flow.flags;
     } else {
         give_cookie(ctx);
@@ -124,10 +126,10 @@ fn begin(ctx: &SockOpsContext, role: u8) {
     }
 }
 
-/// The socket was connected before (connect to AF_UNSPEC, then again): another connection, the same cookie. False when the kernel
-/// refuses the memory for what must be known of the former one, which is counted: then it is taken over at a sweep.
+/// The socket was connected before (connect to AF_UNSPEC, then again): another connection, the same cookie. Where the kernel
+/// refuses the memory for what its clocks showed before, which is counted, the connection's counts are not known.
 #[inline(never)]
-fn begin_anew(tp: TcpSock, flow: &mut FlowState) -> bool {
+fn begin_anew(tp: TcpSock, flow: &mut FlowState) {
     let generation = flow.generation;
     storage_delete(&TROUBLES, tp.as_ptr());
     storage_delete(&WIDES, tp.as_ptr());
@@ -135,14 +137,13 @@ fn begin_anew(tp: TcpSock, flow: &mut FlowState) -> bool {
     flow.generation = generation + 1;
     let limits = tp.limits();
     flow.rwnd_seen = limits.rwnd;
-    if limits.busy != 0 {
-        let Some(trouble) = flow.in_trouble(tp.as_ptr()) else {
-            storage_delete(&STATES, tp.as_ptr());
-            return false;
-        };
-        trouble.limits_before = limits;
+    if limits.busy == 0 {
+        return;
     }
-    true
+    match flow.in_trouble(tp.as_ptr()) {
+        Some(trouble) => trouble.limits_before = limits,
+        None => flow.flags |= flag::WIPED,
+    }
 }
 
 /// A client's handshake is done. Callbacks are on unless it began before the probe came, or another program switched them off.

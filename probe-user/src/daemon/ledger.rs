@@ -95,7 +95,7 @@ impl Ledger {
         })
     }
 
-    /// A record from the ring buffer.
+    /// A record from a ring buffer.
     pub(super) fn take_ended(&self, bytes: &[u8]) {
         if self.add(bytes) == Some(kind::CLOSED) && self.watchers.any() {
             let mut record = bytes.to_vec();

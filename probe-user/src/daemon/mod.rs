@@ -1,7 +1,7 @@
 //! The daemon: kernel ─► aggregate ─► export, wired together.
 //!
 //! Four things run: a thread that walks the sockets ([`sweeper`]), a thread that reads the configuration and the files of
-//! networks again ([`reload`]), a task that empties the ring buffer, and the servers. They meet in [`Ledger`], which adds up.
+//! networks again ([`reload`]), a task that empties the ring buffers, and the servers. They meet in [`Ledger`], which adds up.
 
 mod ledger;
 mod lock;

@@ -99,7 +99,7 @@ impl Losses {
     /// Records that never arrived; each may have been a connection's end.
     #[must_use]
     pub fn records(&self) -> u64 {
-        let lost = |loss| matches!(loss, Loss::RingFullClosed | Loss::RingFullIncrement);
+        let lost = |loss| matches!(loss, Loss::RingFullClosed | Loss::RingFullIncrement | Loss::EndUnseen);
         self.read().into_iter().filter(|(loss, _)| lost(*loss)).map(|(_, n)| n).sum()
     }
 

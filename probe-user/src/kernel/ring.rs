@@ -21,8 +21,10 @@ use tokio::io::unix::AsyncFd;
 /// How late a record can be.
 pub const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// A ring has no less, bytes: room for some forty records.
-const SMALLEST: u32 = 1 << 14;
+/// Where there is less for each CPU, bytes, several share one: what ends at once on one CPU wants room for some 600 records.
+const SMALLEST: u32 = 1 << 18;
+/// A record takes no less of a ring: of a repeated SYN-ACK, with the kernel's 8 bytes before it.
+const SMALLEST_RECORD: u32 = 64;
 
 /// For all rings together where nothing else is asked for: at least this, …
 const USUAL: u32 = 4 << 20;
@@ -32,17 +34,18 @@ const USUAL_A_CPU: u32 = 256 << 10;
 /// Bytes for all rings together, a power of two, where nothing else is asked for.
 #[must_use]
 pub fn usual_bytes() -> u32 {
-    online().map_or(USUAL, usual)
+    cpus().map_or(USUAL, usual)
 }
 
 fn usual(cpus: u32) -> u32 {
     USUAL_A_CPU.saturating_mul(cpus.next_power_of_two()).clamp(USUAL, 1 << 30)
 }
 
-fn online() -> Result<u32> {
+/// CPUs by their numbers, those between that are offline among them: the programs go by the number.
+fn cpus() -> Result<u32> {
     let online =
         online_cpus().map_err(|(file, error)| Error::new(error).context(format!("cannot read {file}")))?;
-    Ok(u32::try_from(online.len())?)
+    Ok(online.last().map_or(1, |last| last + 1))
 }
 
 /// How many rings there are, and how large each is.
@@ -55,9 +58,9 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// `total` bytes, a power of two, shared out among the CPUs that are online. One that comes later shares a ring.
+    /// `total` bytes, a power of two, shared out among the CPUs. One that comes later shares a ring.
     pub(super) fn of(total: u32) -> Result<Self> {
-        Ok(Self::shared(total, online()?))
+        Ok(Self::shared(total, cpus()?))
     }
 
     fn shared(total: u32, cpus: u32) -> Self {
@@ -67,10 +70,16 @@ impl Shape {
 }
 
 /// The reading ends of the ring buffers.
-pub struct Rings(Vec<RingBuf<MapData>>);
+pub struct Rings {
+    rings: Vec<RingBuf<MapData>>,
+    shape: Shape,
+}
 
 /// The same inside a tokio runtime.
-pub struct AsyncRings(Vec<AsyncFd<RingBuf<MapData>>>);
+pub struct AsyncRings {
+    rings: Vec<AsyncFd<RingBuf<MapData>>>,
+    shape: Shape,
+}
 
 impl Rings {
     /// Makes the rings and gives them to the programs.
@@ -83,7 +92,8 @@ impl Rings {
             outer.set(place, &ring, 0)?;
             Ok(ring)
         });
-        Ok(Self(rings.collect::<Result<_>>().context("cannot make the ring buffers")?))
+        let rings = rings.collect::<Result<_>>().context("cannot make the ring buffers")?;
+        Ok(Self { rings, shape })
     }
 
     /// Registers with the runtime.
@@ -91,12 +101,12 @@ impl Rings {
     /// # Errors
     /// A descriptor cannot be watched.
     pub fn into_async(self) -> Result<AsyncRings> {
-        let rings = self.0.into_iter().map(|ring| {
+        let rings = self.rings.into_iter().map(|ring| {
             // SAFETY: the ring owns its descriptor and gives the same one as long as it lives.
             let ring = unsafe { AsyncFd::register(ring) };
             ring.context("cannot watch a ring buffer")
         });
-        Ok(AsyncRings(rings.collect::<Result<_>>()?))
+        Ok(AsyncRings { rings: rings.collect::<Result<_>>()?, shape: self.shape })
     }
 }
 
@@ -109,7 +119,7 @@ impl AsyncRings {
 
     fn poll_filling(&self, context: &mut TaskContext<'_>) -> Poll<()> {
         let mut filling = Poll::Pending;
-        for ring in &self.0 {
+        for ring in &self.rings {
             if let Poll::Ready(Ok(mut guard)) = ring.poll_read_ready(context) {
                 guard.clear_ready();
                 filling = Poll::Ready(());
@@ -118,11 +128,13 @@ impl AsyncRings {
         filling
     }
 
-    /// Hands out all that is there; returns the number of records.
+    /// Hands out all that is there when it is called; returns the number of records. Of what comes meanwhile no more than fits a
+    /// ring, so that none is kept waiting for another that fills as fast.
     pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> u64 {
         let mut records = 0;
-        for ring in &mut self.0 {
-            while let Some(item) = ring.get_mut().next() {
+        for ring in &mut self.rings {
+            for _ in 0..self.shape.bytes / SMALLEST_RECORD {
+                let Some(item) = ring.get_mut().next() else { break };
                 each(&item);
                 records += 1;
             }
@@ -144,8 +156,8 @@ mod tests {
         assert_eq!(shape(4 << 20, 1), (1, 4 << 20));
         assert_eq!(shape(4 << 20, 2), (2, 2 << 20));
         assert_eq!(shape(4 << 20, 6), (8, 512 << 10));
-        assert_eq!(shape(64 << 10, 128), (4, 16 << 10));
-        assert_eq!(shape(4 << 10, 128), (1, 4 << 10));
+        assert_eq!(shape(1 << 20, 128), (4, 256 << 10));
+        assert_eq!(shape(64 << 10, 128), (1, 64 << 10));
     }
 
     #[test]

@@ -230,7 +230,7 @@ impl Growth {
         say(
             n > 0,
             format!(
-                "records or states of connections that were lost: {n} (the ring buffer was full, or the kernel refused memory)"
+                "records or states of connections that were lost: {n} (a ring buffer was full, or the kernel refused memory)"
             ),
         );
         if why.is_empty() && !row.agrees {

@@ -24,12 +24,12 @@ use crate::{
         hooks::{self, Hook},
         probe::{Losses, Probe, Purpose},
         release,
-        ring::AsyncRings,
+        ring::{self, AsyncRings},
         walk,
     },
 };
 
-/// Ring buffer of the comparison.
+/// Ring buffers of the comparison, at least.
 const RING_BYTES: u32 = 1 << 23;
 
 /// A comparison of this machine.
@@ -83,7 +83,7 @@ type UnderWay = HashMap<(u64, u32), (u32, NamespaceSums)>;
 
 impl Counting {
     fn start() -> Result<Self> {
-        let mut probe = Probe::load(&Purpose::observe(RING_BYTES, false))?;
+        let mut probe = Probe::load(&Purpose::observe(ring::usual_bytes().max(RING_BYTES), false))?;
         let losses = probe.take_losses()?;
         let rings = probe.take_rings()?.into_async()?;
         let aggregator = Aggregator::new(hooks::is_up(&probe.hooks(), hooks::SYNACK));

@@ -1,4 +1,4 @@
-//! Connections as fast as all CPUs make them: is every record there, and how small may the ring buffer be?
+//! Connections as fast as all CPUs make them: is every record there, and how small may the ring buffers be, all together?
 
 use anyhow::Result;
 

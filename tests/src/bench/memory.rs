@@ -52,7 +52,7 @@ impl Growth {
     }
 }
 
-/// Of sockets that a sweep has seen: what was accounted of one is kept from then on.
+/// Of sockets that a sweep has seen.
 fn growth(context: &Context<'_>, beside: Option<&Running>) -> Result<Growth> {
     let before = slab_at_rest()?;
     let caches_before = caches(&fs::read_to_string("/proc/slabinfo")?);
