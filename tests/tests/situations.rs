@@ -77,3 +77,8 @@ fn busy_time_is_not_inherited() -> Result<()> {
 fn an_older_connection_may_be_reset() -> Result<()> {
     alone(situation_socket::adopted_is_reset)
 }
+
+#[test]
+fn an_older_connection_may_be_connected_again() -> Result<()> {
+    alone(situation_socket::adopted_is_connected_again)
+}

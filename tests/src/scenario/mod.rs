@@ -144,6 +144,7 @@ pub const IN_VM: &[Scenario] = scenarios![
     quiet::heard_again,
     adopted::older_than_the_daemon,
     situation_socket::adopted_is_reset,
+    situation_socket::adopted_is_connected_again,
     takeover::churn_is_recorded_once,
     takeover::quiet_connections_are_exact,
     takeover::busy_connections_are_bounded,

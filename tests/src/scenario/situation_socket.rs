@@ -136,3 +136,42 @@ pub fn adopted_is_reset() -> Result<()> {
     expect("connections live", probe.scrape()?.sum("flowprobe_tcp_connections", &labels), 0.0)?;
     probe.stop()
 }
+
+/// A connection that is older than the daemon, dissolved by its client, whose socket then connects again: the second one's record
+/// is its own, and the first one's end is recorded, or counted as not seen where no callback could be switched on for it.
+///
+/// # Errors
+/// When an end is missing and not counted, or a connection counts as live for good.
+pub fn adopted_is_connected_again() -> Result<()> {
+    let link = Link::builder().delay(Duration::from_millis(5)).build()?;
+    let server = Server::start(&link.server, link.server_v6(PORT), Behaviour::Echo, &Options::default())?;
+    let mut stream = connect(&link.client, server.address, &Options::default())??;
+    echo(&mut stream, 1, 700)?;
+
+    let probe = Probe::on(Daemon::start()?)?;
+    let labels = [("family", "ipv6")];
+    let live = || -> Result<f64> { Ok(probe.scrape()?.sum("flowprobe_tcp_connections", &labels)) };
+    wait_until(LONG, "the old connection's ends are counted as live", || Ok(live()? >= 2.0))?;
+    echo(&mut stream, 1, 300)?;
+    let shown = probe.live(&link.client)?;
+    expect("the number of live flows", shown.len(), 1)?;
+    let blind = shown[0].text("rtt_source")? == "sweep";
+    reconnect(&link.client, &stream, server.address)?;
+    echo(&mut stream, 1, 50)?;
+    drop(stream);
+
+    let ended = probe.ended(&link.client, if blind { 1 } else { 2 })?;
+    for line in &ended {
+        let second = !line.flag("adopted")?;
+        expect("bytes_sent", line.u64("bytes_sent")?, if second { 50 } else { 1000 })?;
+    }
+    expect(
+        "records of the second",
+        ended.iter().filter(|line| line.flag("adopted").ok() == Some(false)).count(),
+        1,
+    )?;
+    let unseen = probe.scrape()?.sum(LOST, &[("reason", "end_unseen")]);
+    expect("ends that were not seen", unseen, f64::from(u8::from(blind)))?;
+    wait_until(LONG, "no connection counts as live any more", || Ok(live()? == 0.0))?;
+    probe.stop()
+}
