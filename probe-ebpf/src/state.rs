@@ -164,7 +164,7 @@ impl FlowState {
     // SAFETY: integers only.
     pub(crate) const ZERO: Self = unsafe { core::mem::zeroed() };
 
-    /// Begins to fetch what an increment reads beside what tells whether there is one; as `TcpSock::fetch`.
+    /// Begins to fetch what an increment reads beside what tells whether there is one; as `TcpSock::fetch_increment`.
     #[inline(always)]
     pub(crate) fn fetch(&self) {
         // SAFETY: references are valid for reads.
@@ -202,16 +202,10 @@ impl FlowState {
         storage_get(&TROUBLES, sk)
     }
 
-    /// Whether the kernel has counted trouble that nothing accounts for yet.
-    #[inline(always)]
-    pub(crate) fn owes_trouble(&self, tp: TcpSock) -> bool {
-        self.flags & flag::TROUBLED == 0 && tp.has_trouble()
-    }
-
     /// Makes sure that what the kernel has counted of trouble can be accounted for; false when it cannot, which is counted.
     #[inline(always)]
     pub(crate) fn keep_trouble(&mut self, tp: TcpSock) -> bool {
-        !self.owes_trouble(tp) || self.in_trouble(tp.as_ptr()).is_some()
+        self.flags & flag::TROUBLED != 0 || !tp.has_trouble() || self.in_trouble(tp.as_ptr()).is_some()
     }
 
     /// The same, made if there is none; `None` when the kernel refuses the memory, which is counted.

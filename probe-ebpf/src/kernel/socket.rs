@@ -151,16 +151,26 @@ impl TcpSock {
         self.get(Field::RackRtt)
     }
 
-    /// Begins to fetch what an increment reads: a byte of each cache line, one after the other, and nothing waits for any. Those of
-    /// a socket that was not looked at for a while are in memory, and the processor fetches several at a time where nothing comes
-    /// between.
+    /// Begins to fetch what tells whether the connection was active: see [`Self::fetch`].
     #[inline(always)]
-    pub(crate) fn fetch(self) {
-        use Field::{BytesAcked, BytesReceived, DsackDups, LocalPort, SegsOut, SndUna, TotalRetrans};
-        for field in [SegsOut, SndUna, BytesReceived, BytesAcked, DsackDups, TotalRetrans, LocalPort] {
+    pub(crate) fn fetch_activity(self) {
+        self.fetch([Field::SegsOut, Field::SegsIn, Field::SndUna]);
+    }
+
+    /// Begins to fetch what an increment reads besides: see [`Self::fetch`].
+    #[inline(always)]
+    pub(crate) fn fetch_increment(self) {
+        self.fetch([Field::BytesAcked, Field::DsackDups, Field::TotalRetrans, Field::LocalPort]);
+        let _ = read::<*const c_void>(self.0, Field::Cgroup);
+    }
+
+    /// Reads a byte of each cache line, one after the other, and waits for none. Those of a socket that was not looked at for a
+    /// while are in memory, and the processor fetches several at a time where nothing comes between.
+    #[inline(always)]
+    fn fetch<const N: usize>(self, fields: [Field; N]) {
+        for field in fields {
             let _ = read::<u8>(self.0, field);
         }
-        let _ = read::<*const c_void>(self.0, Field::Cgroup);
     }
 
     /// Segments so far.

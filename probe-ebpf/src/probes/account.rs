@@ -42,7 +42,7 @@ fn try_account(ctx: *const c_void) -> Option<()> {
     if tp.clock_us() < visit.quiet_before_us && tp.is_at_rest() {
         return None;
     }
-    tp.fetch();
+    tp.fetch_activity();
     let flow = match storage_get(&STATES, tp.as_ptr()) {
         Some(flow) => flow,
         None => take_over(tp, visit)?,
@@ -52,12 +52,15 @@ fn try_account(ctx: *const c_void) -> Option<()> {
         return None;
     }
     let is_quiet = flow.activity_accounted() == tp.activity() && tp.is_at_rest();
-    if flow.flags & flag::ACCOUNTED != 0 && is_quiet && !flow.owes_trouble(tp) {
+    if flow.flags & (flag::ACCOUNTED | flag::OWING) == flag::ACCOUNTED && is_quiet {
         return None;
     }
+    tp.fetch_increment();
     flow.fetch();
     keep_callbacks(tp, flow);
+    flow.flags &= !flag::OWING;
     if !flow.keep_trouble(tp) {
+        flow.flags |= flag::OWING;
         visit.refused += 1;
     }
     stall::catch_up(tp, flow, false);
