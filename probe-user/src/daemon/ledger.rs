@@ -155,7 +155,7 @@ impl Ledger {
         }
         let mut aggregator = locked(&self.aggregator);
         let mut reconciliation = locked(&self.reconciliation);
-        reconciliation.observe(walk.counters, aggregator.namespaces());
+        reconciliation.observe(walk.counters, &walk.unvisited, aggregator.namespaces());
         aggregator.retain_namespaces(|inode| reconciliation.knows(inode));
         *locked(&self.ratios) = reconciliation.ratios(aggregator.namespaces());
         *locked(&self.last_sweep) = Some(LastSweep { ended: Instant::now(), timing, sockets: walk.sockets });

@@ -3,6 +3,7 @@
 //! A thread of its own, for entering a network namespace moves the thread that does it.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -195,8 +196,10 @@ impl Work {
         let (begun, cpu_before) = (Instant::now(), cpu_of_this_thread());
         let spent = || cpu_of_this_thread().saturating_sub(cpu_before);
         let ledger = Arc::clone(&self.ledger);
+        let mut unvisited = None;
         match self.probe.account(&mut |record| _ = ledger.add(record)) {
             Ok(walk) => {
+                unvisited = Some(walk.unvisited.clone());
                 if let Some(why) = &walk.incomplete {
                     warn!("the sweep is incomplete: {why}");
                 }
@@ -214,7 +217,9 @@ impl Work {
                 warn!("no sweep: {error:#}");
             }
         }
-        self.recount_if_records_were_lost();
+        if let Some(unvisited) = unvisited {
+            self.recount_if_records_were_lost(&unvisited);
+        }
         if self.settled.elapsed() >= SETTLE_EVERY {
             self.settled = Instant::now();
             self.ledger.settle();
@@ -234,8 +239,9 @@ impl Work {
     }
 
     /// A lost record may have been an end, which leaves a gauge too high. Counts anew what sweeps have accounted for,
-    /// after the ring was emptied: ends during the count are off by one each, until the next loss.
-    fn recount_if_records_were_lost(&mut self) {
+    /// after the rings were emptied: ends during the count are off by one each, until the next loss. A count that lacks namespaces
+    /// which the sweep visited is left to the next sweep.
+    fn recount_if_records_were_lost(&mut self, unvisited: &BTreeSet<u32>) {
         let lost = self.ledger.records_lost();
         if lost == self.records_lost {
             return;
@@ -243,7 +249,7 @@ impl Work {
         self.runtime.block_on(self.reader.drain());
         let regroupings = self.ledger.regroupings();
         let ledger = Arc::clone(&self.ledger);
-        let mut counts = std::collections::BTreeMap::new();
+        let mut counts = BTreeMap::new();
         let mut each = |bytes: &[u8]| {
             if let Ok(Record::Flow(record)) = decode(bytes)
                 && record.flags & flag::ACCOUNTED != 0
@@ -252,9 +258,11 @@ impl Work {
             }
         };
         match self.probe.snapshot(&mut each) {
-            Ok(_) => {
+            Ok(walk) => {
                 // If it came to nothing the next sweep does it.
-                if self.ledger.recounted(&counts.into_iter().collect::<Vec<_>>(), regroupings) {
+                if walk.unvisited.is_subset(unvisited)
+                    && self.ledger.recounted(&counts.into_iter().collect::<Vec<_>>(), regroupings)
+                {
                     self.records_lost = lost;
                 }
             }

@@ -1,6 +1,10 @@
 //! Walks the TCP sockets of every network namespace with one of the iterators.
 
-use std::{collections::HashMap, fs::File};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs::File,
+    io,
+};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Iter};
@@ -8,7 +12,7 @@ use aya::{Ebpf, programs::Iter};
 use super::{
     hooks::HookSpec,
     iterate::{Buffer, read_records},
-    netns::{self, Traveller},
+    netns::{self, Namespace, Traveller},
     netstat,
     visits::Visits,
 };
@@ -24,6 +28,8 @@ pub struct Walk {
     pub namespaces: u64,
     /// Namespaces that could not be entered.
     pub unseen_namespaces: u64,
+    /// These and those whose walk did not come to its end, by inode: they stand, and nothing new is known of them.
+    pub unvisited: BTreeSet<u32>,
     /// Why sockets may be missing.
     pub incomplete: Option<String>,
     /// TCP's own counters of each namespace, by its inode; only if asked for.
@@ -50,7 +56,7 @@ pub(super) fn walk(
         visits.begin_sweep();
     }
     for namespace in netns::all()? {
-        let visit = traveller.visit(&namespace, || {
+        let visit = visit(&traveller, &namespace, || {
             let mut read = || match &mut visits {
                 _ if !netstat::holds_tcp_sockets() => Ok((0, 0)),
                 Some(visits) => visits.visit(namespace.inode, || read_all(program, buffer, each)),
@@ -66,11 +72,13 @@ pub(super) fn walk(
                 walk.counters.extend(counters.map(|c| (namespace.inode, c)));
             }
             Ok((Err(error), _)) => {
+                walk.unvisited.insert(namespace.inode);
                 walk.incomplete = Some(format!("network namespace {}: {error:#}", namespace.inode));
             }
             Err(error) if is_gone(&error) => {}
             Err(error) => {
                 walk.unseen_namespaces += 1;
+                walk.unvisited.insert(namespace.inode);
                 walk.incomplete = Some(format!("network namespace {}: {error}", namespace.inode));
             }
         }
@@ -84,8 +92,8 @@ pub(super) fn walk(
 /// The namespaces cannot be listed.
 pub fn counters() -> Result<HashMap<u32, HashMap<String, u64>>> {
     let traveller = Traveller::new()?;
-    let read = |namespace: &netns::Namespace| {
-        Some((namespace.inode, traveller.visit(namespace, netstat::tcp_counters).ok()?))
+    let read = |namespace: &Namespace| {
+        Some((namespace.inode, visit(&traveller, namespace, netstat::tcp_counters).ok()?))
     };
     Ok(netns::all()?.iter().filter_map(read).collect())
 }
@@ -96,7 +104,25 @@ fn read_all(program: &mut Iter, buffer: &mut Buffer, each: &mut dyn FnMut(&[u8])
     Ok(read_records(&mut file, buffer, each)?)
 }
 
-/// The process that led to the namespace ended meanwhile; its sockets went with it, or it is found the next time.
-fn is_gone(error: &std::io::Error) -> bool {
+/// Visits a namespace; when the process that led there has ended, by another that leads there now. An error that
+/// [`is_gone`] then says that no process does.
+fn visit<T>(traveller: &Traveller, namespace: &Namespace, mut look: impl FnMut() -> T) -> io::Result<T> {
+    match traveller.visit(namespace, &mut look) {
+        Err(error) if is_gone(&error) => {
+            let found = netns::all().map_err(io::Error::other)?;
+            let found = found.iter().find(|other| other.inode == namespace.inode).ok_or(error)?;
+            match traveller.visit(found, &mut look) {
+                // Its processes come and go too fast to follow one: it stands.
+                Err(error) if is_gone(&error) => {
+                    Err(io::Error::other("its processes end too soon to enter it"))
+                }
+                visited => visited,
+            }
+        }
+        visited => visited,
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }

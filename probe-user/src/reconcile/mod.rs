@@ -3,7 +3,7 @@
 //!
 //! A namespace that was there when the probe came starts from its counters of that moment; a later one from 0.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::aggregate::NamespaceSums;
 
@@ -43,9 +43,15 @@ impl Reconciliation {
         Self { namespaces: BTreeMap::new(), begun: false, synack_hook }
     }
 
-    /// Takes what a sweep read of each namespace, with our sums of that moment.
-    pub fn observe(&mut self, counters: HashMap<u32, Counters>, ours: &BTreeMap<u32, NamespaceSums>) {
-        self.namespaces.retain(|inode, _| counters.contains_key(inode));
+    /// Takes what a sweep read of each namespace, with our sums of that moment. Those that were `unvisited` stand and keep what
+    /// was read of them last; any other is gone.
+    pub fn observe(
+        &mut self,
+        counters: HashMap<u32, Counters>,
+        unvisited: &BTreeSet<u32>,
+        ours: &BTreeMap<u32, NamespaceSums>,
+    ) {
+        self.namespaces.retain(|inode, _| counters.contains_key(inode) || unvisited.contains(inode));
         for (inode, now) in counters {
             let begun = self.begun;
             let namespace = self.namespaces.entry(inode).or_insert_with(|| {
@@ -102,28 +108,38 @@ mod tests {
     #[test]
     fn what_was_before_the_probe_is_not_counted() {
         let mut r = Reconciliation::new(true);
-        r.observe(HashMap::from([(7, counters(100))]), &ours(2));
+        r.observe(HashMap::from([(7, counters(100))]), &BTreeSet::new(), &ours(2));
         assert!(r.ratios(&ours(2)).is_empty());
-        r.observe(HashMap::from([(7, counters(110))]), &ours(7));
+        r.observe(HashMap::from([(7, counters(110))]), &BTreeSet::new(), &ours(7));
         assert_eq!(r.ratios(&ours(7)), [("RetransSegs".to_owned(), 0.5)]);
     }
 
     #[test]
     fn a_namespace_that_came_later_starts_from_nothing() {
         let mut r = Reconciliation::new(true);
-        r.observe(HashMap::new(), &BTreeMap::new());
-        r.observe(HashMap::from([(7, counters(10))]), &ours(10));
+        r.observe(HashMap::new(), &BTreeSet::new(), &BTreeMap::new());
+        r.observe(HashMap::from([(7, counters(10))]), &BTreeSet::new(), &ours(10));
         assert_eq!(r.ratios(&ours(10)), [("RetransSegs".to_owned(), 1.0)]);
-        r.observe(HashMap::new(), &BTreeMap::new());
+        r.observe(HashMap::new(), &BTreeSet::new(), &BTreeMap::new());
         assert!(!r.knows(7));
+    }
+
+    #[test]
+    fn a_namespace_that_a_sweep_could_not_visit_keeps_its_baseline() {
+        let mut r = Reconciliation::new(true);
+        r.observe(HashMap::from([(7, counters(100))]), &BTreeSet::new(), &ours(0));
+        r.observe(HashMap::new(), &BTreeSet::from([7]), &ours(5));
+        assert!(r.knows(7));
+        r.observe(HashMap::from([(7, counters(110))]), &BTreeSet::new(), &ours(10));
+        assert_eq!(r.ratios(&ours(10)), [("RetransSegs".to_owned(), 1.0)]);
     }
 
     #[test]
     fn what_is_not_exact_has_no_ratio() {
         let mut r = Reconciliation::new(false);
-        r.observe(HashMap::new(), &BTreeMap::new());
+        r.observe(HashMap::new(), &BTreeSet::new(), &BTreeMap::new());
         let raised = ["RetransSegs", "TCPTimeouts", "ActiveOpens"].map(|name| (name.to_owned(), 1));
-        r.observe(HashMap::from([(7, HashMap::from(raised))]), &ours(1));
+        r.observe(HashMap::from([(7, HashMap::from(raised))]), &BTreeSet::new(), &ours(1));
         assert_eq!(r.ratios(&ours(1)), [("ActiveOpens".to_owned(), 0.0)]);
     }
 
@@ -135,8 +151,8 @@ mod tests {
         let ours = BTreeMap::from([(7, sums)]);
         for (kernel, ratio) in [(4, 1.0), (5, 1.0), (6, 1.0), (8, 0.75), (2, 2.0)] {
             let mut r = Reconciliation::new(true);
-            r.observe(HashMap::new(), &BTreeMap::new());
-            r.observe(fast(kernel), &ours);
+            r.observe(HashMap::new(), &BTreeSet::new(), &BTreeMap::new());
+            r.observe(fast(kernel), &BTreeSet::new(), &ours);
             assert_eq!(r.ratios(&ours), [("TCPFastRetrans".to_owned(), ratio)]);
         }
     }
