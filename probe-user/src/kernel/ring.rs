@@ -5,11 +5,13 @@
 
 use std::{
     future::poll_fn,
+    os::fd::AsFd as _,
     task::{Context as TaskContext, Poll},
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use aya::{
     Ebpf,
     maps::{ArrayOfMaps, Map, MapData, RingBuf},
@@ -23,6 +25,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Where there is less for each CPU, bytes, several share one: what ends at once on one CPU wants room for some 600 records.
 const SMALLEST: u32 = 1 << 18;
+/// And no more than these, each of which is a descriptor.
+const MOST: u32 = 256;
 /// A record takes no less of a ring: of a repeated SYN-ACK, with the kernel's 8 bytes before it.
 const SMALLEST_RECORD: u32 = 64;
 
@@ -39,6 +43,15 @@ pub fn usual_bytes() -> u32 {
 
 fn usual(cpus: u32) -> u32 {
     USUAL_A_CPU.saturating_mul(cpus.next_power_of_two()).clamp(USUAL, 1 << 30)
+}
+
+/// Makes a ring and puts it in its place. The kernel then waits until no program runs that may not see it
+/// (maybe_wait_bpf_programs, kernel/bpf/syscall.c), so rings that are made at once are waited for once.
+fn ring(places: MapData, place: u32, bytes: u32) -> Result<RingBuf<MapData>> {
+    let ring = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
+    let ring = RingBuf::try_from(Map::RingBuf(MapData::create(ring, "records", None)?))?;
+    ArrayOfMaps::try_from(Map::ArrayOfMaps(places))?.set(place, &ring, 0)?;
+    Ok(ring)
 }
 
 /// CPUs by their numbers, those between that are offline among them: the programs go by the number.
@@ -64,7 +77,7 @@ impl Shape {
     }
 
     fn shared(total: u32, cpus: u32) -> Self {
-        let rings = cpus.next_power_of_two().min(total / SMALLEST).max(1);
+        let rings = cpus.next_power_of_two().min(total / SMALLEST).clamp(1, MOST);
         Self { rings, bytes: total / rings }
     }
 }
@@ -84,15 +97,23 @@ pub struct AsyncRings {
 impl Rings {
     /// Makes the rings and gives them to the programs.
     pub(super) fn new(ebpf: &mut Ebpf, shape: Shape) -> Result<Self> {
-        let outer = ebpf.map_mut("RECORDS").context("the object has no RECORDS")?;
-        let mut outer: ArrayOfMaps<_, RingBuf<MapData>> = ArrayOfMaps::try_from(outer)?;
-        let rings = (0..shape.rings).map(|place| {
-            let of = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, shape.bytes, 0);
-            let ring = RingBuf::try_from(Map::RingBuf(MapData::create(of, "records", None)?))?;
-            outer.set(place, &ring, 0)?;
-            Ok(ring)
+        let Some(Map::ArrayOfMaps(places)) = ebpf.map("RECORDS") else {
+            bail!("the object has no places for ring buffers")
+        };
+        let places = places.fd().as_fd();
+        let rings = thread::scope(|scope| -> Result<_> {
+            let making: Vec<_> = (0..shape.rings)
+                .map(|place| -> Result<_> {
+                    let places = MapData::from_fd(places.try_clone_to_owned()?)?;
+                    Ok(scope.spawn(move || ring(places, place, shape.bytes)))
+                })
+                .collect::<Result<_>>()?;
+            making
+                .into_iter()
+                .map(|made| made.join().map_err(|_| anyhow!("its thread broke down"))?)
+                .collect()
         });
-        let rings = rings.collect::<Result<_>>().context("cannot make the ring buffers")?;
+        let rings = rings.context("cannot make the ring buffers")?;
         Ok(Self { rings, shape })
     }
 
@@ -158,6 +179,7 @@ mod tests {
         assert_eq!(shape(4 << 20, 6), (8, 512 << 10));
         assert_eq!(shape(1 << 20, 128), (4, 256 << 10));
         assert_eq!(shape(64 << 10, 128), (1, 64 << 10));
+        assert_eq!(shape(1 << 30, 600), (256, 4 << 20));
     }
 
     #[test]
