@@ -38,7 +38,8 @@ pub(super) async fn read(
     mut requests: mpsc::Receiver<oneshot::Sender<()>>,
     mut stopped: watch::Receiver<bool>,
 ) -> AsyncRings {
-    let mut lost = ledger.records_lost();
+    // What was lost before anybody watched is nothing to a watcher.
+    let mut lost_before = None;
     while !*stopped.borrow() {
         let request = tokio::select! {
             () = rings.wait() => None,
@@ -46,13 +47,13 @@ pub(super) async fn read(
             _ = stopped.changed() => None,
         };
         rings.drain(&mut |record| ledger.take_ended(record));
-        if ledger.watchers.any() {
-            let now = ledger.records_lost();
-            if now > lost {
-                ledger.watchers.lost(now - lost);
-            }
-            lost = now;
+        let lost = ledger.watchers.any().then(|| ledger.records_lost());
+        if let (Some(before), Some(now)) = (lost_before, lost)
+            && now > before
+        {
+            ledger.watchers.lost(now - before);
         }
+        lost_before = lost;
         if let Some(done) = request {
             // Whoever asked may be gone.
             let _ = done.send(());
