@@ -127,7 +127,7 @@ fields! {
     Mdev: "tcp_sock"."mdev_us", 4, required;
     /// Windowed minimum: the value of its first slot.
     RttMin: "tcp_sock"."rtt_min.s.v", 4, required;
-    /// Round trip of the newest delivered segment; the sample where RTT_CB has no argument (before 6.12).
+    /// Round trip of the newest delivered segment; the sample where RTT_CB has no argument (before 6.10).
     RackRtt: "tcp_sock"."rack.rtt_us", 4, required;
     /// Congestion window.
     SndCwnd: "tcp_sock"."snd_cwnd", 4, required;

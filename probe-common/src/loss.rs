@@ -10,7 +10,7 @@ pub enum Loss {
     RingFullIncrement = 1,
     /// A ring buffer had no room for a repeated SYN-ACK.
     RingFullSynack = 2,
-    /// The kernel refused storage for a new connection's state (memory, or optmem_max).
+    /// The kernel refused storage for a new connection's state (memory, or optmem_max): a sweep takes it over when there is some.
     StateRefused = 3,
     /// A new connection's callbacks could not be switched on.
     CallbacksRefused = 4,
@@ -24,15 +24,18 @@ pub enum Loss {
     /// The socket had forgotten its counters when its end was seen: what it added since the last sweep is in no metric, and its
     /// record has no counts.
     CountersWiped = 8,
-    /// The kernel refused storage for a connection that was to be taken over; each sweep tries again.
+    /// The kernel refused storage for the state of a connection that was to be taken over; each sweep tries again.
     TakeOverRefused = 9,
     /// A socket was connected again, and its former connection's end was not seen: it has no record.
     EndUnseen = 10,
+    /// Another sock_ops program had switched off a live connection's callbacks, which a sweep switched on again: round trips and
+    /// causes of retransmissions in between are not known.
+    CallbacksTaken = 11,
 }
 
 impl Loss {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::RingFullClosed,
         Self::RingFullIncrement,
         Self::RingFullSynack,
@@ -44,6 +47,7 @@ impl Loss {
         Self::CountersWiped,
         Self::TakeOverRefused,
         Self::EndUnseen,
+        Self::CallbacksTaken,
     ];
 
     /// Value of the label `reason`.
@@ -61,6 +65,7 @@ impl Loss {
             Self::CountersWiped => "counters_wiped",
             Self::TakeOverRefused => "take_over_refused",
             Self::EndUnseen => "end_unseen",
+            Self::CallbacksTaken => "callbacks_taken",
         }
     }
 }

@@ -52,8 +52,7 @@ pub mod flag {
     pub const FROM_DESTROY: u32 = 1 << 7;
     /// The connection's record has been sent (in the socket's state only).
     pub const FINISHED: u32 = 1 << 8;
-    /// The socket's counters are not the connection's: the kernel had zeroed them before its end was seen, or they hold what a
-    /// former connection left. The record has none.
+    /// The kernel had zeroed the socket's counters before the connection's end was seen (tcp_disconnect): the record has none.
     pub const WIPED: u32 = 1 << 9;
     /// The Loss state that the connection is in was entered by the retransmission timer (in the socket's state only).
     pub const LOSS_BY_TIMER: u32 = 1 << 10;

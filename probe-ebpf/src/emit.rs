@@ -1,8 +1,8 @@
 //! Puts records together and hands them over.
 //!
 //! Filling a record reads about ten cache lines of the socket; it happens once a connection, and once a sweep for
-//! those that changed. Wake-ups of the reader are batched: it looks by itself every few milliseconds, and is woken only
-//! when the ring is filling faster than that.
+//! those that changed. Wake-ups of the reader are batched: it looks by itself every 50 ms, and is woken only when a ring is
+//! filling faster than that.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -52,6 +52,11 @@ pub(crate) fn close(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
         return;
     }
     flow.flags |= flag::FINISHED;
+    if flow.flags & flag::FROM_DESTROY != 0 && flow.is_wiped(tp.activity()) {
+        // tcp_disconnect came first and zeroed the socket's counters: what came after the last sweep is not known.
+        flow.forget();
+        count(Loss::CountersWiped);
+    }
     stall::catch_up(tp, flow, true);
     if let Some(trouble) = flow.trouble(tp.as_ptr()) {
         episode::end(tp, trouble, false);
@@ -107,11 +112,7 @@ fn reset_by_us(tp: TcpSock, flow: &FlowState, last_state: u8) -> bool {
 /// Hands out what was added since the last sweep.
 #[inline(never)]
 fn last_increment(tp: TcpSock, flow: &mut FlowState, last_state: u8) {
-    if flow.flags & flag::FROM_DESTROY != 0 && flow.is_ahead_of(tp.activity()) {
-        // tcp_disconnect came first and zeroed the socket's counters: what came after the last sweep is not known.
-        flow.flags |= flag::WIPED;
-        count(Loss::CountersWiped);
-    } else {
+    if flow.flags & flag::WIPED == 0 {
         flow.keep_trouble(tp);
     }
     let sent = match flow.wide(tp.as_ptr()) {

@@ -132,8 +132,8 @@ pub(crate) const STALL_RTO: u32 = 0;
 pub(crate) const STALL_ZERO_WINDOW: u32 = 1;
 pub(crate) const STALL_OTHER: u32 = 2;
 
-// With the kernel's pointer before it: what an idle sweep reads and a round trip changes fills the first cache line, what else a
-// connection has of its own the second, what only sweeps need the third.
+// With the kernel's pointer before it: what an idle sweep reads, and of a round trip the sums, fills the first cache line; what else a
+// connection has of its own the second, its buckets among it; what only sweeps need the third.
 const _: () = assert!(offset_of!(FlowState, accounted_narrow) + 4 * (SEGS_IN + 1) <= 64 - 8);
 const _: () = assert!(offset_of!(FlowState, accounted_wide) == 128 - 8);
 // The kernel's slab classes, less its 72 bytes for the element.
@@ -186,11 +186,24 @@ impl FlowState {
         Activity { sent: self.accounted_narrow[SEGS_OUT], received: self.accounted_narrow[SEGS_IN] }
     }
 
-    /// Whether the socket, which shows this activity, was zeroed since. One that still connects has received none.
+    /// Whether the socket, which shows this activity, was zeroed: a connection, whoever saw it, has had its segments.
     #[inline(always)]
-    pub(crate) fn is_ahead_of(&self, shown: Activity) -> bool {
-        let accounted = self.activity_accounted();
-        shown.sent < accounted.sent || shown.received < accounted.received
+    pub(crate) fn is_wiped(&self, shown: Activity) -> bool {
+        self.flags & (flag::ESTABLISHED | flag::ACCOUNTED | flag::ADOPTED) != 0
+            && shown == Activity { sent: 0, received: 0 }
+    }
+
+    /// The socket's counters are gone: what was not handed out by now never is.
+    #[inline(always)]
+    pub(crate) fn forget(&mut self) {
+        self.flags = self.flags & !flag::WIDE | flag::WIPED;
+        for i in 0..NEAR {
+            // SAFETY: places of arrays of that length; volatile keeps the compiler from calling memset.
+            unsafe {
+                core::ptr::write_volatile(&raw mut self.near.counts[i], 0);
+                core::ptr::write_volatile(&raw mut self.accounted_near[i], 0);
+            }
+        }
     }
 
     /// What went wrong so far, if anything did.

@@ -1,7 +1,7 @@
 //! Are the situations that packetdrill plays to a kernel recorded as they were, on both ends, and to the segment?
 
 use anyhow::Result;
-use tests::scenario::{alone, hold, situation_loss, situation_open, situation_socket};
+use tests::scenario::{alone, hold, rival, situation_loss, situation_open, situation_socket};
 
 #[test]
 fn fast_open_is_one_connection() -> Result<()> {
@@ -81,4 +81,9 @@ fn an_older_connection_may_be_reset() -> Result<()> {
 #[test]
 fn an_older_connection_may_be_connected_again() -> Result<()> {
     alone(situation_socket::adopted_is_connected_again)
+}
+
+#[test]
+fn callbacks_may_be_taken_by_another_program() -> Result<()> {
+    alone(rival::takes_callbacks_of_a_handshake)
 }

@@ -13,7 +13,7 @@ use aya_ebpf::{
 fn get<T>(map: &'static SkStorage<T>, sk: *const c_void, flags: u64) -> Option<&'static mut T> {
     let map = ptr::from_ref(map).cast_mut().cast::<c_void>();
     // SAFETY: `sk` is a full socket as the verifier checks; the value outlives the run, and the socket's lock keeps
-    // other writers away in every program but `synack`, which touches one counter of a child nobody else holds.
+    // other writers away in every program but `synack`, which counts in a child that nobody else holds.
     unsafe { bpf_sk_storage_get(map, sk.cast_mut(), ptr::null_mut(), flags).cast::<T>().as_mut() }
 }
 

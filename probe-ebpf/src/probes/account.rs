@@ -47,9 +47,15 @@ fn try_account(ctx: *const c_void) -> Option<()> {
         Some(flow) => flow,
         None => take_over(tp, visit)?,
     };
-    // Not a connection yet (its record comes whole), or not any more.
-    if flow.flags & flag::ESTABLISHED == 0 || flow.flags & flag::FINISHED != 0 {
+    if flow.flags & flag::FINISHED != 0 {
         return None;
+    }
+    if flow.flags & flag::ESTABLISHED == 0 {
+        if matches!(tp.state(), state::SYN_SENT | state::SYN_RECV) {
+            return None; // not a connection yet: its record comes whole
+        }
+        // Its callbacks were gone before the handshake's end was told.
+        flow.flags |= flag::ESTABLISHED;
     }
     let is_quiet = flow.activity_accounted() == tp.activity() && tp.is_at_rest();
     if flow.flags & (flag::ACCOUNTED | flag::OWING) == flag::ACCOUNTED && is_quiet {
@@ -79,6 +85,8 @@ fn try_account(ctx: *const c_void) -> Option<()> {
             None => difference::keep_near(flow, &record.head.near),
         }
         flow.flags |= flag::ACCOUNTED;
+    } else {
+        visit.connections -= 1;
     }
     Some(())
 }
@@ -101,12 +109,13 @@ fn take_over(tp: TcpSock, visit: &mut Visit) -> Option<&'static mut FlowState> {
     Some(flow)
 }
 
-/// Another sock_ops program may have set its own callbacks and with that switched ours off.
+/// Another sock_ops program may have set its own callbacks and with that switched ours off: they are switched on again.
 #[inline(always)]
 fn keep_callbacks(tp: TcpSock, flow: &mut FlowState) {
     if flow.flags & flag::CALLBACKS == 0 || tp.has_callbacks(CALLBACKS) {
         return;
     }
+    count(Loss::CallbacksTaken);
     if !tp.switch_on(CALLBACKS) {
         flow.flags &= !flag::CALLBACKS;
         count(Loss::CallbacksRefused);

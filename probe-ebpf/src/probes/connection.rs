@@ -106,7 +106,11 @@ fn begin(ctx: &SockOpsContext, role: u8) {
             // Its callbacks were off: adopted where they cannot be switched on, or switched off by another program.
             count(Loss::EndUnseen);
         }
-        begin_anew(tp, flow);
+        if !begin_anew(tp, flow) {
+            storage_delete(&STATES, tp.as_ptr());
+            count(Loss::StateRefused);
+            return;
+        }
         flags |= flow.flags;
     } else {
         give_cookie(ctx);
@@ -126,10 +130,10 @@ fn begin(ctx: &SockOpsContext, role: u8) {
     }
 }
 
-/// The socket was connected before (connect to AF_UNSPEC, then again): another connection, the same cookie. Where the kernel
-/// refuses the memory for what its clocks showed before, which is counted, the connection's counts are not known.
+/// The socket was connected before (connect to AF_UNSPEC, then again): another connection, the same cookie. False where the kernel
+/// refuses the memory for what its clocks showed before: a sweep takes the connection over later.
 #[inline(never)]
-fn begin_anew(tp: TcpSock, flow: &mut FlowState) {
+fn begin_anew(tp: TcpSock, flow: &mut FlowState) -> bool {
     let generation = flow.generation;
     storage_delete(&TROUBLES, tp.as_ptr());
     storage_delete(&WIDES, tp.as_ptr());
@@ -138,12 +142,12 @@ fn begin_anew(tp: TcpSock, flow: &mut FlowState) {
     let limits = tp.limits();
     flow.rwnd_seen = limits.rwnd;
     if limits.busy == 0 {
-        return;
+        return true;
     }
-    match flow.in_trouble(tp.as_ptr()) {
-        Some(trouble) => trouble.limits_before = limits,
-        None => flow.flags |= flag::WIPED,
-    }
+    let Some(trouble) = storage_create(&TROUBLES, tp.as_ptr()) else { return false };
+    trouble.limits_before = limits;
+    flow.flags |= flag::TROUBLED;
+    true
 }
 
 /// A client's handshake is done. Callbacks are on unless it began before the probe came, or another program switched them off.

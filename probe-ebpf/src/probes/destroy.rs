@@ -6,7 +6,10 @@
 //! before 6.12 there are two of these programs: a softirq that interrupts one finds the other free, and softirqs do not nest.
 
 use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePointContext};
-use probe_common::{record::flag, tcp::state};
+use probe_common::{
+    record::{flag, role},
+    tcp::state,
+};
 
 use crate::{
     emit,
@@ -33,6 +36,10 @@ fn last_look(ctx: &BtfTracePointContext) -> Option<()> {
     let flow = storage_get(&STATES, sk)?;
     if flow.flags & flag::FINISHED == 0 {
         flow.flags |= flag::FROM_DESTROY;
+        if flow.role() == role::SERVER {
+            // Its callbacks were gone before the handshake's end was told.
+            flow.flags |= flag::ESTABLISHED;
+        }
         emit::close(TcpSock::new(sk)?, flow, state::CLOSE);
     }
     Some(())

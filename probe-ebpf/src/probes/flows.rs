@@ -1,4 +1,5 @@
-//! Which connections are there now? iter/tcp for people: reads, changes nothing.
+//! Which connections are there now? iter/tcp for people: reads, and changes nothing but that a socket gets a
+//! cookie that has none.
 //!
 //! The iterator holds each socket's lock while this runs and walks the network namespace of the thread that opened it.
 

@@ -18,7 +18,8 @@ Made from the code by `cargo xtask docs`; do not edit. Served at `/metrics` in P
 its protobuf format to a scraper that asks for it.
 
 * Counters start at 0 with the daemon. Increments of live connections are added at each sweep (by default every 5 s) and
-  at a scrape when the last sweep is older than 1 s; what remains is added when the connection ends.
+  at a scrape when the last sweep is older than 1 s and than a hundred times its own time; what remains is added when the
+  connection ends.
 * A family or series whose value is not known is absent; it is never 0 instead. A group of connections is shown from its
   first connection on.
 * No label holds a port, or an address unless a prefix length of the configuration makes it whole. A label that a peer can

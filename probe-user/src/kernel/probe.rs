@@ -193,7 +193,7 @@ impl Probe {
         Ok(Box::new(move || logger.flush()))
     }
 
-    /// A snapshot of live connections; changes nothing.
+    /// A snapshot of live connections; changes no count.
     ///
     /// # Errors
     /// As [`walk`].

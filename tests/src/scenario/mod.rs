@@ -27,6 +27,7 @@ pub mod quiet;
 pub mod reconcile;
 pub mod refusal;
 pub mod retransmit;
+pub mod rival;
 pub mod rtt;
 pub mod situation_loss;
 pub mod situation_open;
@@ -142,6 +143,7 @@ pub const IN_VM: &[Scenario] = scenarios![
     churn::every_end_once,
     hardship::full_ring,
     quiet::heard_again,
+    rival::takes_callbacks_of_a_handshake,
     adopted::older_than_the_daemon,
     situation_socket::adopted_is_reset,
     situation_socket::adopted_is_connected_again,

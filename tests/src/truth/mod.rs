@@ -6,6 +6,7 @@ mod sockets;
 mod statistics;
 mod storage;
 mod tcp_info;
+mod thief;
 mod tiny;
 mod witness;
 
@@ -14,5 +15,6 @@ pub use snmp::Counters;
 pub use sockets::connected_v6;
 pub use statistics::{RunStatistics, Runs, SOCK_OPS};
 pub use tcp_info::{Raw, TcpInfo};
+pub use thief::Thief;
 pub use tiny::{Point, Tiny};
 pub use witness::Witness;
