@@ -24,7 +24,7 @@ pub(super) struct Plan {
     pub(super) sizes: Vec<u64>,
     /// Sweeps of each kind at each size, and at those above [`MANY`], where minutes are between two.
     pub(super) sweeps: (usize, usize),
-    /// Sockets for the memory of one.
+    /// Sockets for the memory of one, and for the daemon's beside many groups.
     pub(super) memory_sockets: u64,
     /// Sockets that are open while others' latency is looked at.
     pub(super) latency_sockets: u64,
@@ -45,7 +45,7 @@ impl Plan {
             quick: false,
             rounds: 7,
             long_rounds: 7,
-            run: 3.0,
+            run: 2.0,
             warm_up: 0.5,
             settle: Duration::from_secs(3),
             sizes: vec![1_000, 10_000, 100_000, 200_000, 400_000],

@@ -1,12 +1,12 @@
 //! How long a scrape takes and how long it is: while many connections are open and a tenth of them is active each second, and
-//! of many groups.
+//! of many groups; and what memory the daemon has when there is much of both.
 //!
 //! Fresh: one scrape after the other, from sums that are there. Stale: each finds its sums old and waits for a sweep.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::child::resident_kib;
 use super::daemon::{Daemon, Setting};
@@ -72,6 +72,17 @@ fn groups(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     ] {
         add(samples, row, fresh, || daemon.metrics_as(accept, coding))?;
     }
+    let holding = Holding::start(context.plan.memory_sockets, 0.1, 1_000)?;
+    // The first may have begun before all were open.
+    daemon.sweep()?;
+    let sweep = daemon.sweep()?;
+    ensure!(
+        sweep.sockets >= holding.sockets as f64,
+        "the sweep saw {} sockets of {}",
+        sweep.sockets,
+        holding.sockets
+    );
+    samples.add("1,000 groups and many sockets/resident", "MiB", resident_kib(daemon.id())? as f64 / 1024.0);
     daemon.stop()
 }
 
