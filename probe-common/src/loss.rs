@@ -12,7 +12,7 @@ pub enum Loss {
     RingFullSynack = 2,
     /// The kernel refused storage for a new connection's state (memory, or optmem_max): a sweep takes it over when there is some.
     StateRefused = 3,
-    /// A new connection's callbacks could not be switched on.
+    /// A new connection's callbacks could not be switched on, or not again after they were taken.
     CallbacksRefused = 4,
     /// A round trip took place and the kernel told no sample (before 6.10, without SACK).
     RttUnknown = 5,
@@ -28,8 +28,8 @@ pub enum Loss {
     TakeOverRefused = 9,
     /// A socket was connected again, and its former connection's end was not seen: it has no record.
     EndUnseen = 10,
-    /// Another sock_ops program had switched off a live connection's callbacks, which a sweep switched on again: round trips and
-    /// causes of retransmissions in between are not known.
+    /// Another sock_ops program had switched off a live connection's callbacks, as a sweep found, which switches them on again where
+    /// the kernel lets it: round trips and causes of retransmissions in between are not known.
     CallbacksTaken = 11,
 }
 

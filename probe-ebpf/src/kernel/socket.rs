@@ -9,6 +9,7 @@ use aya_ebpf::helpers::{
 use probe_common::{
     fields::Field,
     record::{Counters, FlowHead, SynackRecord},
+    tcp::state,
 };
 
 use super::place::{address, read, read_bits};
@@ -184,6 +185,12 @@ impl TcpSock {
     pub(crate) fn has_trouble(self) -> bool {
         let twice = self.total_retrans() | self.dsacks();
         (twice | self.get::<u32>(Field::DeliveredCe) | self.get::<u32>(Field::RcvOoopack)) != 0
+    }
+
+    /// Whether the handshake is under way.
+    #[inline(always)]
+    pub(crate) fn is_connecting(self) -> bool {
+        matches!(self.state(), state::SYN_SENT | state::SYN_RECV)
     }
 
     /// Whether all that was written has been sent and acknowledged: nothing can stand still.

@@ -51,7 +51,7 @@ fn try_account(ctx: *const c_void) -> Option<()> {
         return None;
     }
     if flow.flags & flag::ESTABLISHED == 0 {
-        if matches!(tp.state(), state::SYN_SENT | state::SYN_RECV) {
+        if tp.is_connecting() {
             return None; // not a connection yet: its record comes whole
         }
         // Its callbacks were gone before the handshake's end was told.

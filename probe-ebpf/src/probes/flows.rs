@@ -46,18 +46,12 @@ fn try_flows(ctx: *const c_void) -> Option<()> {
     Some(())
 }
 
-/// The flag, by the state: a socket in its handshake has none.
-#[inline(always)]
-fn established(tcp_state: u8) -> u32 {
-    if tcp_state == state::SYN_SENT || tcp_state == state::SYN_RECV { 0 } else { flag::ESTABLISHED }
-}
-
 #[inline(always)]
 fn unknown(tp: TcpSock) -> FlowState {
     // Given here, for whoever makes the record only reads it.
     tp.give_cookie();
     FlowState {
-        flags: flag::ADOPTED | established(tp.state()),
+        flags: flag::ADOPTED | if tp.is_connecting() { 0 } else { flag::ESTABLISHED },
         handshake_rtt_us: u32::MAX,
         own_min_rtt_us: u32::MAX,
         ..FlowState::ZERO

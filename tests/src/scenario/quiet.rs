@@ -17,6 +17,7 @@ use crate::truth::{Objects, RunStatistics, TcpInfo};
 const SWEEPS: u64 = 5;
 /// Runs of the sweeps' program in a sweep beside those for connections, at most: one for each network namespace.
 const NAMESPACES: u64 = 20;
+
 struct Stage {
     daemon: Daemon,
     programs: Objects,
