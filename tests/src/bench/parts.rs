@@ -102,8 +102,8 @@ pub(super) const ALL: [Question; 11] = [
         method: "One after the other over HTTP, while a tenth of the connections is active each second. Fresh: the sums are \
                  there. Stale: the scrape finds sums older than a second (or a hundred times the dearer of the \
                  last two sweeps) and waits for a sweep; none is made for anything else. 1,000 groups: \
-                 a client network each, of which one connection was seen; the reading of the answer is in the time. Many sockets: as many \
-                 as for kernel memory, after a sweep. Rendering: what of it \
+                 a client network each, of which one connection was seen; the reading of the answer is in the time. Resident with both: after \
+                 a sweep. Rendering: what of it \
                  the library does, without HTTP, of groups with forty round trips each; processor time, the fastest of some \
                  runs, with the allocator that counts what it is asked for; gzip is the compression alone.",
         columns: &["p50", "p99", "longest", "time", "size", "series", "allocations", "allocated", "resident"],

@@ -82,7 +82,8 @@ fn groups(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
         sweep.sockets,
         holding.sockets
     );
-    samples.add("1,000 groups and many sockets/resident", "MiB", resident_kib(daemon.id())? as f64 / 1024.0);
+    let row = format!("{} sockets, 1,000 groups/resident", holding.sockets);
+    samples.add(row, "MiB", resident_kib(daemon.id())? as f64 / 1024.0);
     daemon.stop()
 }
 
