@@ -25,7 +25,7 @@ const OTHER: &str = "FLOWPROBE_BIN";
 /// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Parts: rates, kernel-time, sweep, memory, scrape, start, delay, latency, highest, cpus.
+Parts: rates, kernel-time, sweep, memory, scrape, networks, start, delay, latency, highest, cpus.
 Conditions (of rates and kernel-time): empty, flowprobe, tcplife, tcpstates, bpftrace-count;
 in the full form also bpftrace-printf, bpftrace-map, \"flowprobe: connection\" and other hooks.
 

@@ -17,19 +17,27 @@ pub(super) struct Agreement {
     pub(super) agree: usize,
     /// As many would overlap if nothing but chance were between the runs.
     pub(super) expected: f64,
-    /// The distance of the two medians, of the smaller: the middle one of all figures.
+    /// The distance of the two medians, of the smaller: the middle one of these figures.
     pub(super) shift: f64,
+    /// Figures in both, which were measured once in one of them: no spread is stated.
+    #[serde(default)]
+    pub(super) single: usize,
+    /// The distance of these two, likewise the middle one.
+    #[serde(default)]
+    pub(super) single_shift: f64,
     /// A line for each figure whose ranges lie apart.
     pub(super) differ: Vec<String>,
 }
 
-/// Compares figures that were repeated: a single measurement states no spread.
+/// Compares the ranges of figures that were repeated; a single measurement states no spread, only its distance is told.
 pub(super) fn compare(before: &Part, after: &Part) -> Agreement {
     let mut agreement = Agreement::default();
-    let mut shifts = Vec::new();
+    let (mut shifts, mut single_shifts) = (Vec::new(), Vec::new());
     for (name, now) in &after.figures {
         let Some(was) = before.figures.get(name) else { continue };
         if was.samples < 2 || now.samples < 2 {
+            agreement.single += 1;
+            single_shifts.push(shift(was, now));
             continue;
         }
         agreement.compared += 1;
@@ -41,14 +49,15 @@ pub(super) fn compare(before: &Part, after: &Part) -> Agreement {
             agreement.differ.push(format!("{name}: {} before, {} now {}", cell(was), cell(now), now.unit));
         }
     }
-    agreement.shift = Figure::of("", shifts).map_or(0.0, |figure| figure.median);
+    let middle = |shifts| Figure::of("", shifts).map_or(0.0, |figure| figure.median);
+    (agreement.shift, agreement.single_shift) = (middle(shifts), middle(single_shifts));
     agreement
 }
 
 impl Agreement {
-    /// One sentence; nothing where there was nothing to compare.
+    /// A sentence on each kind; nothing where there was nothing to compare.
     pub(super) fn sentence(&self) -> Option<String> {
-        (self.compared > 0).then(|| {
+        let repeated = (self.compared > 0).then(|| {
             format!(
                 "Of {} repeated figures {} have ranges that overlap those of the run before (by chance alone {:.0} would); the \
                  medians differ by {:.1} %, in the middle.",
@@ -57,7 +66,13 @@ impl Agreement {
                 self.expected,
                 self.shift * 100.0
             )
-        })
+        });
+        let single = (self.single > 0).then(|| {
+            let percent = self.single_shift * 100.0;
+            format!("{} figures of single measurements differ by {percent:.1} %, in the middle.", self.single)
+        });
+        let sentences: Vec<_> = repeated.into_iter().chain(single).collect();
+        (!sentences.is_empty()).then(|| sentences.join(" "))
     }
 }
 

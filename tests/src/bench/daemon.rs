@@ -162,12 +162,17 @@ impl Daemon {
     /// Lets the daemon sweep once, by a scrape that finds its sums stale: when that is the daemon alone knows, so it is scraped
     /// once a second until it swept.
     pub(super) fn sweep(&self) -> Result<Sweep> {
+        self.sweep_by(|| Ok(self.metrics()?.len()))
+    }
+
+    /// The same by other scrapes, of which each gives the length of its answer.
+    pub(super) fn sweep_by(&self, mut scrape: impl FnMut() -> Result<usize>) -> Result<Sweep> {
         let begun = Instant::now();
         let before = Ran::of_thread(self.id(), SWEEPER)?;
         let (spent, took, length) = loop {
             pause(Duration::from_secs(1));
             let asked = Instant::now();
-            let length = self.metrics()?.len();
+            let length = scrape()?;
             let took = asked.elapsed();
             let spent = self.sweeper_at_rest()?.since(before).time;
             if !spent.is_zero() {

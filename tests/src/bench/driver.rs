@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::child::{self, Child};
 use super::plan::Plan;
 use crate::kit::{pause, wait_until};
-use crate::load::{Held, Looked, Outcome, Touched, cpu};
+use crate::load::{CLOSE, Held, Looked, OPEN, Outcome, TOUCH, Touched, cpu};
 
 /// Beyond its own length, what a load may take to start and end on a busy machine.
 const SPARE: Duration = Duration::from_secs(60);
@@ -49,8 +49,16 @@ fn program() -> Result<PathBuf> {
 
 /// Runs a load for so long on these CPUs (all, when none are named) and watches these processes meanwhile.
 pub(super) fn run(load: Load, seconds: f64, plan: &Plan, cpus: &[usize], watch: &[u32]) -> Result<Outcome> {
+    let mut command = command(load, plan, cpus, watch)?;
+    command.args(["--seconds", &seconds.to_string()]);
+    let deadline = Duration::from_secs_f64(seconds + plan.warm_up) + SPARE;
+    let (text, _) = child::output(command, deadline).with_context(|| format!("the load {}", load.name()))?;
+    parse(&text)
+}
+
+fn command(load: Load, plan: &Plan, cpus: &[usize], watch: &[u32]) -> Result<Command> {
     let mut command = Command::new(program()?);
-    command.args([load.name(), "--seconds", &seconds.to_string(), "--warm-up", &plan.warm_up.to_string()]);
+    command.args([load.name(), "--warm-up", &plan.warm_up.to_string()]);
     for (option, numbers) in [
         ("--cpus", cpus.iter().map(ToString::to_string).collect::<Vec<_>>()),
         ("--watch", watch.iter().map(ToString::to_string).collect()),
@@ -59,9 +67,75 @@ pub(super) fn run(load: Load, seconds: f64, plan: &Plan, cpus: &[usize], watch: 
             command.args([option, &numbers.join(",")]);
         }
     }
-    let deadline = Duration::from_secs_f64(seconds + plan.warm_up) + SPARE;
-    let (text, _) = child::output(command, deadline).with_context(|| format!("the load {}", load.name()))?;
-    parse(&text)
+    Ok(command)
+}
+
+/// A load that runs until it is asked for its outcome.
+pub(super) struct Running(Dialogue);
+
+impl Running {
+    /// Starts a load on these CPUs and watches these processes meanwhile.
+    pub(super) fn start(load: Load, plan: &Plan, cpus: &[usize], watch: &[u32]) -> Result<Self> {
+        let mut command = command(load, plan, cpus, watch)?;
+        command.arg("--by-command");
+        Dialogue::start(command).map(Self)
+    }
+
+    /// What happens from now on counts, and nothing before.
+    pub(super) fn open(&mut self) -> Result<()> {
+        self.0.ask(OPEN).map(drop)
+    }
+
+    /// What happens from now on does not count.
+    pub(super) fn close(&mut self) -> Result<()> {
+        self.0.ask(CLOSE).map(drop)
+    }
+
+    /// Ends it.
+    pub(super) fn outcome(mut self) -> Result<Outcome> {
+        self.0.end();
+        parse(&self.0.line()?)
+    }
+}
+
+/// A load that takes commands: a byte on its standard input, a line back. It ends with its input.
+struct Dialogue {
+    child: Child,
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Dialogue {
+    fn start(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = Child::start(command, None)?;
+        let commands = Some(child.stdin()?);
+        let answers = BufReader::new(child.stdout()?);
+        Ok(Self { child, commands, answers })
+    }
+
+    fn ask(&mut self, what: u8) -> Result<String> {
+        self.commands.as_mut().context("it ends")?.write_all(&[what])?;
+        self.line()
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    fn end(&mut self) {
+        drop(self.commands.take());
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        // It closes its connections and waits for its processes, so that the next measurement finds nothing of it.
+        self.end();
+        let _ = wait_until(SPARE, "the load has ended", || Ok(!self.child.is_running()?));
+    }
 }
 
 /// Counts the sockets of a process' namespace by inet_diag.
@@ -87,9 +161,7 @@ fn parse<T: DeserializeOwned>(line: &str) -> Result<T> {
 
 /// Held connections; they go when dropped.
 pub(super) struct Holding {
-    child: Child,
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    dialogue: Dialogue,
     /// Sockets: two for each connection.
     pub(super) sockets: u64,
 }
@@ -100,39 +172,20 @@ impl Holding {
         let mut command = Command::new(program()?);
         command.args(["hold", "--connections", &(sockets / 2).to_string()]);
         command.args(["--active", &active.to_string(), "--every", &every.to_string()]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = Child::start(command, None)?;
-        let commands = Some(child.stdin()?);
-        let answers = BufReader::new(child.stdout()?);
-        let mut holding = Self { child, commands, answers, sockets: 0 };
-        let held: Held = holding.answer().with_context(|| format!("{sockets} sockets cannot be held"))?;
-        holding.sockets = held.connections * 2;
-        Ok(holding)
+        let mut dialogue = Dialogue::start(command)?;
+        let held: Held =
+            parse(&dialogue.line()?).with_context(|| format!("{sockets} sockets cannot be held"))?;
+        Ok(Self { dialogue, sockets: held.connections * 2 })
     }
 
     /// The process whose namespace it is.
     pub(super) fn id(&self) -> u32 {
-        self.child.id()
+        self.dialogue.child.id()
     }
 
     /// One exchange on every active connection.
     pub(super) fn touch(&mut self) -> Result<Touched> {
-        self.commands.as_mut().context("it ends")?.write_all(b"t")?;
-        self.answer()
-    }
-
-    fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        parse(&line)
-    }
-}
-
-impl Drop for Holding {
-    fn drop(&mut self) {
-        // It closes its connections and waits for its processes, so that the next measurement finds nothing of it.
-        drop(self.commands.take());
-        let _ = wait_until(SPARE, "held connections are closed", || Ok(!self.child.is_running()?));
+        parse(&self.dialogue.ask(TOUCH)?)
     }
 }
 

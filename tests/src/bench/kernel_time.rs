@@ -136,10 +136,10 @@ mod tests {
         let mut samples = Samples::default();
         add(&mut samples, "crr/x", &added(&before, &after), own_cost, 10.0);
         // 20 runs of 200 ns, 50 of them the statistics', are 2 runs an operation of two sockets.
-        assert_eq!(samples.median("crr/x: a/net a run"), Some(150.0));
-        assert_eq!(samples.median("crr/x: all/net a socket"), Some(150.0));
-        assert_eq!(samples.median("crr/x: statistics, tracing/a run"), Some(30.0));
-        assert_eq!(samples.median("crr/x: statistics, sock_ops/a run"), Some(50.0));
+        assert_eq!(samples.values("crr/x: a/net a run"), [150.0]);
+        assert_eq!(samples.values("crr/x: all/net a socket"), [150.0]);
+        assert_eq!(samples.values("crr/x: statistics, tracing/a run"), [30.0]);
+        assert_eq!(samples.values("crr/x: statistics, sock_ops/a run"), [50.0]);
         assert!(OwnCost::of(&Added::new()).is_err());
     }
 }

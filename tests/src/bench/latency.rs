@@ -1,17 +1,23 @@
-//! What others feel while many sockets are swept: a request-response client's latency, beside nothing, beside flowprobe as
-//! it comes, and beside a flowprobe that is scraped without pause, which makes it sweep as often as it ever does.
+//! What others feel while many sockets are swept: a request-response client's latency beside nothing, beside flowprobe between
+//! two sweeps, and beside flowprobe while it sweeps.
+//!
+//! A window of the last kind is open from the scrape that brings a sweep about to that scrape's answer, which comes with the
+//! sweep's end or after 200 ms, whichever is first; the others are as long. How much of a CPU flowprobe had meanwhile stands beside.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 
 use super::daemon::{Daemon, Setting};
-use super::driver::{self, Holding, Load};
+use super::driver::{self, Holding, Load, Running};
 use super::parts::Context;
 use super::sheet::Samples;
 use crate::kit::pause;
 use crate::load::{Outcome, cpu};
+
+/// What a scrape waits for a sweep at most.
+const WINDOW: Duration = Duration::from_millis(200);
+const NOTHING: &str = "nothing";
 
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     let all = cpu::allowed()?;
@@ -20,40 +26,46 @@ pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()
     if all.len() > 1 {
         busy.push(("every CPU busy", &all[..]));
     }
+    let mut holding = Holding::start(context.plan.latency_sockets, 1.0, 0)?;
     for round in 1..=context.plan.long_rounds {
         context.say(&format!("round {round} of {}", context.plan.long_rounds));
-        let holding = Holding::start(context.plan.latency_sockets, 0.1, 1_000)?;
         for (row, cpus) in &busy {
-            let run = || driver::run(Load::Rr, context.plan.run, context.plan, cpus, &[]);
             driver::settle(context.plan)?;
-            add(samples, &format!("{row}: nothing"), &run()?)?;
-            let daemon = Daemon::start(&Setting::default())?;
+            add(samples, &format!("{row}: {NOTHING}"), &undisturbed(context, cpus, &[])?)?;
+            // No sweep but those that are asked for.
+            let setting =
+                Setting { arguments: vec!["--sweep-period".into(), "10m".into()], ..Setting::default() };
+            let daemon = Daemon::start(&setting)?;
+            // The first adds up what there was before the daemon.
             daemon.sweep()?;
-            add(samples, &format!("{row}: flowprobe"), &run()?)?;
-            add(samples, &format!("{row}: flowprobe, scraped without pause"), &while_scraped(&daemon, run)?)?;
+            let between = undisturbed(context, cpus, &[daemon.id()])?;
+            add(samples, &format!("{row}: flowprobe, between sweeps"), &between)?;
+            holding.touch()?;
+            add(samples, &format!("{row}: flowprobe sweeps"), &swept(context, cpus, &daemon)?)?;
             daemon.stop()?;
         }
-        drop(holding);
     }
     Ok(())
 }
 
-fn while_scraped(daemon: &Daemon, run: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {
-    const BETWEEN: std::time::Duration = std::time::Duration::from_millis(50);
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let scraper = scope.spawn(|| -> Result<()> {
-            while !over.load(Ordering::Relaxed) {
-                daemon.metrics()?;
-                pause(BETWEEN);
-            }
-            Ok(())
-        });
-        let outcome = run();
-        over.store(true, Ordering::Relaxed);
-        scraper.join().map_err(|_| anyhow!("a scraper panicked"))??;
-        outcome
-    })
+fn undisturbed(context: &Context<'_>, cpus: &[usize], watch: &[u32]) -> Result<Outcome> {
+    let mut load = Running::start(Load::Rr, context.plan, cpus, watch)?;
+    load.open()?;
+    pause(WINDOW);
+    load.close()?;
+    load.outcome()
+}
+
+/// A scrape that finds the sums fresh opens a window too; the last counts.
+fn swept(context: &Context<'_>, cpus: &[usize], daemon: &Daemon) -> Result<Outcome> {
+    let mut load = Running::start(Load::Rr, context.plan, cpus, &[daemon.id()])?;
+    daemon.sweep_by(|| {
+        load.open()?;
+        let text = daemon.metrics()?;
+        load.close()?;
+        Ok(text.len())
+    })?;
+    load.outcome()
 }
 
 fn add(samples: &mut Samples, row: &str, outcome: &Outcome) -> Result<()> {
@@ -63,5 +75,9 @@ fn add(samples: &mut Samples, row: &str, outcome: &Outcome) -> Result<()> {
     samples.add(format!("{row}/p99"), "us", latency.p99_us);
     samples.add(format!("{row}/p99.9"), "us", latency.p999_us);
     samples.add(format!("{row}/longest"), "us", latency.max_us);
+    if !row.ends_with(NOTHING) {
+        let share = outcome.watched_cpu_seconds / outcome.seconds * 100.0;
+        samples.add(format!("{row}/flowprobe's CPU"), "%", share);
+    }
     Ok(())
 }

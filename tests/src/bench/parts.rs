@@ -82,10 +82,19 @@ pub(super) const ALL: [Question; 11] = [
         method: "Sockets are counted, two for each connection, as both ends are on this machine. Of a sweep, CPU is the sweeping \
                  thread's and wall time the daemon's own figure; of `ss` the process' (wait4), output to /dev/null; inet_diag is \
                  a dump of our own that only counts messages; the empty iterator is an iter/tcp program that returns at once, which is what the \
-                 kernel's walk costs before a program looks at anything. Active: one exchange on every connection since the last sweep; \
+                 kernel's walk costs before a program looks at anything: of the walk is a look's CPU by that of the same round. Active: one exchange on every connection since the last sweep; \
                  newly idle: none since the last, idle: none since the one before that. All day: a daemon that is left alone while all \
                  are idle, from the end of a sweep to the end of a later one. The fitted lines minimise relative errors.",
-        columns: &["cpu", "wall", "cpu a socket", "a socket more", "at none", "resident", "of one CPU"],
+        columns: &[
+            "cpu",
+            "wall",
+            "cpu a socket",
+            "of the walk",
+            "a socket more",
+            "at none",
+            "resident",
+            "of one CPU",
+        ],
         measure: sweep::measure,
     },
     Question {
@@ -151,8 +160,11 @@ pub(super) const ALL: [Question; 11] = [
     Question {
         name: "latency",
         title: "Latency that others feel during sweeps",
-        method: "The `rr` load on one CPU and on all, while many sockets are open in another namespace.",
-        columns: &["rate", "p50", "p99", "p99.9", "longest"],
+        method: "The `rr` load on one CPU and on all, beside 200,000 open sockets in another namespace, in windows of 200 ms. The \
+                 daemon sweeps in those that say so, and each socket was active since the sweep before: they are open from the \
+                 scrape that brings the sweep about to its answer, which comes with the sweep's end or after 200 ms. \
+                 flowprobe's CPU: what of one CPU it had meanwhile.",
+        columns: &["rate", "p50", "p99", "p99.9", "longest", "flowprobe's CPU"],
         measure: latency::measure,
     },
     Question {

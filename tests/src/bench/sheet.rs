@@ -100,10 +100,9 @@ impl Samples {
         self.absent.contains_key(name)
     }
 
-    /// The median so far.
-    pub(super) fn median(&self, name: &str) -> Option<f64> {
-        let (unit, values) = self.values.get(name)?;
-        Figure::of(unit, values.clone()).map(|figure| figure.median)
+    /// What was measured so far, in the order of time.
+    pub(super) fn values(&self, name: &str) -> &[f64] {
+        self.values.get(name).map_or(&[], |(_, values)| values)
     }
 
     /// What was measured.

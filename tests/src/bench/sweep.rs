@@ -1,7 +1,8 @@
 //! What looking at all sockets costs, by their number: flowprobe's sweep, `ss -tinO`, a bare inet_diag dump,
 //! and the kernel's walk alone.
 //!
-//! Idle: nothing happened on any connection since the sweep before. Active: one exchange on each.
+//! In turn: each of the others comes some time after a sweep, and a sweep some time after the last of them, so that none finds in
+//! the caches what another has just brought there.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,10 +16,10 @@ use super::fit;
 use super::parts::Context;
 use super::sheet::Samples;
 use super::{peers, plan};
+use crate::kit::pause;
 
 /// Every method, by the name of its rows.
-pub(super) const METHODS: [&str; 7] =
-    [IDLE, ACTIVE, NEWLY_IDLE, WALK, "ss -tinO", "inet_diag with TCP_INFO", "inet_diag without"];
+pub(super) const METHODS: [&str; 7] = [IDLE, ACTIVE, NEWLY_IDLE, WALK, SS, DUMP_INFO, DUMP];
 /// Nothing happened since the sweep before last: connections are passed by.
 const IDLE: &str = "sweep, idle";
 /// Something happened on each connection since the last sweep.
@@ -26,7 +27,21 @@ const ACTIVE: &str = "sweep, active";
 /// Nothing happened since the last sweep.
 const NEWLY_IDLE: &str = "sweep, newly idle";
 const WALK: &str = "empty iterator";
+const SS: &str = "ss -tinO";
+const DUMP_INFO: &str = "inet_diag with TCP_INFO";
+const DUMP: &str = "inet_diag without";
+/// A round: each sweep and what comes before the next, which is due a hundred times the dearer of two sweeps later.
+const TURNS: [(&str, &[&str]); 3] = [(IDLE, &[WALK]), (ACTIVE, &[DUMP_INFO, DUMP]), (NEWLY_IDLE, &[SS])];
+/// Of a sweep's time, what passes before another looks: with two of them two thirds of what passes before the next sweep.
+const BETWEEN: u32 = 33;
 const LONG: Duration = Duration::from_secs(300);
+
+/// Of one look at all sockets.
+#[derive(Clone, Copy)]
+struct Cost {
+    cpu_us: f64,
+    wall_us: f64,
+}
 
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     for &sockets in &context.plan.sizes {
@@ -44,18 +59,21 @@ pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()
     Ok(())
 }
 
-/// The straight line through the medians, as rows of their own.
+/// The straight line through each round's points, as rows of their own; of as many rounds as there are at every size.
 fn fitted(context: &Context<'_>, row: &str, name: &str, unit: &'static str, samples: &mut Samples) {
     let scale = if unit == "B" { 1_048_576.0 } else { 1_000.0 };
-    let points: Vec<_> = context
-        .plan
-        .sizes
-        .iter()
-        .filter_map(|size| Some((*size as f64, samples.median(&format!("{size} sockets: {name}"))? * scale)))
+    let sizes = context.plan.sizes.iter();
+    let measured: Vec<_> = sizes
+        .map(|size| (*size as f64, samples.values(&format!("{size} sockets: {name}")).to_vec()))
+        .filter(|(_, values)| !values.is_empty())
         .collect();
-    if let Some(line) = fit::line(&points) {
-        samples.add(format!("fit: {row}/a socket more"), unit, line.slope);
-        samples.add(format!("fit: {row}/at none"), unit, line.at_zero);
+    let rounds = measured.iter().map(|(_, values)| values.len()).min().unwrap_or(0);
+    for round in 0..rounds {
+        let points: Vec<_> = measured.iter().map(|(size, values)| (*size, values[round] * scale)).collect();
+        if let Some(line) = fit::line(&points) {
+            samples.add(format!("fit: {row}/a socket more"), unit, line.slope);
+            samples.add(format!("fit: {row}/at none"), unit, line.at_zero);
+        }
     }
 }
 
@@ -72,59 +90,63 @@ fn at(context: &Context<'_>, sockets: u64, samples: &mut Samples) -> Result<()> 
     let (of_few, of_many) = context.plan.sweeps;
     let sweeps = if sockets > plan::MANY { of_many } else { of_few };
     for _ in 0..sweeps {
-        for method in [IDLE, ACTIVE, NEWLY_IDLE] {
+        let mut round = Vec::new();
+        for (method, others) in TURNS {
             if method == ACTIVE {
                 holding.touch()?;
             }
             let sweep = daemon.sweep()?;
             ensure!(sweep.sockets >= sockets as f64, "the sweep saw {} sockets of {sockets}", sweep.sockets);
-            add(samples, &row, method, sweep.cpu_us, sweep.wall_us, sockets);
+            round.push((method, Cost { cpu_us: sweep.cpu_us, wall_us: sweep.wall_us }));
+            for other in others {
+                pause(Duration::from_secs_f64(sweep.cpu_us / 1e6) * BETWEEN);
+                round.extend(cost_of(other, &holding, samples)?.map(|cost| (*other, cost)));
+            }
         }
+        add(samples, &row, &round, sockets);
     }
     samples.add(format!("{row}: flowprobe/resident"), "MiB", resident_kib(daemon.id())? as f64 / 1024.0);
     daemon.stop()?;
-    for _ in 0..sweeps {
-        others(&holding, &row, samples)?;
-    }
     if context.plan.sizes.last() == Some(&sockets) {
         share(context, samples)?;
     }
     Ok(())
 }
 
-fn others(holding: &Holding, row: &str, samples: &mut Samples) -> Result<()> {
-    for (method, info) in [("inet_diag with TCP_INFO", true), ("inet_diag without", false)] {
-        let dumped = driver::dump(holding.id(), info)?;
-        ensure!(dumped.sockets >= holding.sockets, "inet_diag gave {} sockets", dumped.sockets);
-        let (cpu, wall) = (dumped.cpu_seconds * 1e6, dumped.seconds * 1e6);
-        add(samples, row, method, cpu, wall, holding.sockets);
-    }
-    let walked = driver::walk(holding.id())?;
-    ensure!(walked.sockets >= holding.sockets, "the walk showed {} sockets", walked.sockets);
-    add(samples, row, WALK, walked.cpu_seconds * 1e6, walked.seconds * 1e6, holding.sockets);
+/// What a look at all sockets by another way takes; nothing where it is not there.
+fn cost_of(method: &str, holding: &Holding, samples: &mut Samples) -> Result<Option<Cost>> {
+    let looked = match method {
+        SS => return ss(holding, samples),
+        WALK => driver::walk(holding.id())?,
+        _ => driver::dump(holding.id(), method == DUMP_INFO)?,
+    };
+    ensure!(looked.sockets >= holding.sockets, "{method} showed {} sockets", looked.sockets);
+    Ok(Some(Cost { cpu_us: looked.cpu_seconds * 1e6, wall_us: looked.seconds * 1e6 }))
+}
+
+fn ss(holding: &Holding, samples: &mut Samples) -> Result<Option<Cost>> {
     let Some(ss) = peers::installed("ss") else {
-        samples.absent("ss -tinO", "ss is not installed: apt-get install -y iproute2");
-        return Ok(());
+        samples.absent(SS, "ss is not installed: apt-get install -y iproute2");
+        return Ok(None);
     };
     let mut command = Command::new(ss);
     command.arg("-tinO").stdin(Stdio::null()).stdout(Stdio::null());
     let ended = Child::start(command, Some(holding.id()))?.wait(LONG)?;
     ensure!(ended.code == Some(0), "ss ended with {:?}", ended.code);
-    add(
-        samples,
-        row,
-        "ss -tinO",
-        ended.cpu.as_secs_f64() * 1e6,
-        ended.wall.as_secs_f64() * 1e6,
-        holding.sockets,
-    );
-    Ok(())
+    Ok(Some(Cost { cpu_us: ended.cpu.as_secs_f64() * 1e6, wall_us: ended.wall.as_secs_f64() * 1e6 }))
 }
 
-fn add(samples: &mut Samples, row: &str, method: &str, cpu_us: f64, wall_us: f64, sockets: u64) {
-    samples.add(format!("{row}: {method}/cpu"), "ms", cpu_us / 1e3);
-    samples.add(format!("{row}: {method}/wall"), "ms", wall_us / 1e3);
-    samples.add(format!("{row}: {method}/cpu a socket"), "us", cpu_us / sockets as f64);
+/// A round's looks, each beside the kernel's walk in the same round.
+fn add(samples: &mut Samples, row: &str, round: &[(&str, Cost)], sockets: u64) {
+    let walk = round.iter().find(|(method, _)| *method == WALK).map(|(_, cost)| cost.cpu_us);
+    for (method, cost) in round {
+        samples.add(format!("{row}: {method}/cpu"), "ms", cost.cpu_us / 1e3);
+        samples.add(format!("{row}: {method}/wall"), "ms", cost.wall_us / 1e3);
+        samples.add(format!("{row}: {method}/cpu a socket"), "us", cost.cpu_us / sockets as f64);
+        if let Some(walk) = walk.filter(|_| *method != WALK) {
+            samples.add(format!("{row}: {method}/of the walk"), "", cost.cpu_us / walk);
+        }
+    }
 }
 
 /// What a daemon that sweeps when it wants to takes of a CPU, while all these connections are idle: from the end of a sweep to

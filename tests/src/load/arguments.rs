@@ -71,8 +71,11 @@ enum Load {
 #[derive(Args)]
 struct Measured {
     /// How long to measure
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, conflicts_with = "by_command")]
     seconds: f64,
+    /// Measure from `o` to `c` on standard input, each answered by a line; the last such time counts, when the input ends
+    #[arg(long)]
+    by_command: bool,
     /// How long to run before
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
@@ -122,7 +125,7 @@ fn run_pairs(pair: &impl Pair, measured: Measured) -> Result<()> {
     let cpus = if measured.cpus.is_empty() { cpu::allowed()? } else { measured.cpus };
     let window = Window {
         warm_up: Duration::try_from_secs_f64(measured.warm_up)?,
-        length: Duration::try_from_secs_f64(measured.seconds)?,
+        length: (!measured.by_command).then(|| Duration::try_from_secs_f64(measured.seconds)).transpose()?,
         watch: measured.watch,
     };
     println!("{}", serde_json::to_string(&pairs::run(pair, &cpus, &window)?)?);

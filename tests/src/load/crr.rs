@@ -48,11 +48,9 @@ fn connections(server: Ipv4Addr, port: u16, shared: &Shared, counter: &Counter) 
     while !shared.is_over() {
         last = last % DESTINATIONS + 1;
         let begun = Instant::now();
-        let record = shared.is_open();
+        let window = shared.window();
         connection(Ipv4Addr::new(a, b, c, last), port)?;
-        if record {
-            latencies.add(begun.elapsed());
-        }
+        latencies.add(window, begun.elapsed());
         counter.add(1);
     }
     Ok(latencies)

@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use super::{MESSAGE, place};
 
 /// Command: one exchange on every active connection.
-pub(super) const TOUCH: u8 = b't';
+pub const TOUCH: u8 = b't';
 /// Client addresses of a /24 that are used.
 const OF_A_NETWORK: u32 = 250;
 

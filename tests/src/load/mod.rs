@@ -24,8 +24,9 @@ mod window;
 
 pub use arguments::run_as_program;
 pub use hold::{Held, Touched};
+pub use hold_part::TOUCH;
 pub use look::Looked;
-pub use window::{Latency, Outcome};
+pub use window::{CLOSE, Latency, OPEN, Outcome};
 
 /// Bytes of a request, and of a response.
 const MESSAGE: usize = 64;

@@ -54,12 +54,10 @@ impl Pair for RequestResponse {
                     return Ok(latencies);
                 }
                 let begun = Instant::now();
-                let record = shared.is_open();
+                let window = shared.window();
                 stream.write_all(&message)?;
                 stream.read_exact(&mut message)?;
-                if record {
-                    latencies.add(begun.elapsed());
-                }
+                latencies.add(window, begun.elapsed());
                 counter.add(1);
             }
         }
