@@ -19,7 +19,10 @@ use probe_common::{
     decode::{Record, decode},
     record::{FlowRecord, flag},
 };
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    process::nice,
+    time::{ClockId, clock_gettime},
+};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
@@ -34,6 +37,10 @@ use crate::{
 
 /// Sweeps may take one in this many of a CPU's seconds: the period stretches when there are many sockets.
 const SHARE_OF_A_CPU: u32 = 100;
+
+/// Where CPUs are short the sweeping thread stands back by so many steps of nice(2): it gets a third as much as a thread that does
+/// not. More would leave the sums old where many threads want each CPU (docs/decisions/cost.md).
+const NICE: i32 = 5;
 
 /// Time between two looks at which groups need their places.
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
@@ -120,7 +127,10 @@ impl Sweeper {
         };
         let thread = std::thread::Builder::new()
             .name("sweeper".to_owned())
-            .spawn(move || work.run(&requests))
+            .spawn(move || {
+                stand_back();
+                work.run(&requests);
+            })
             .context("cannot start the sweeper")?;
         Ok(Self { handle: Handle { requests: sender, ending }, thread })
     }
@@ -310,6 +320,13 @@ impl Work {
 /// last two: sweeps of the same sockets differ by some percent, and after the last alone each dearer one would come too early.
 fn rest(before: Duration, last: Duration) -> Duration {
     last.max(before) * SHARE_OF_A_CPU
+}
+
+/// Of the calling thread alone, as Linux does it.
+fn stand_back() {
+    if let Err(error) = nice(NICE) {
+        debug!("the sweeper does not stand back: {error}");
+    }
 }
 
 /// CPU time of the calling thread, in the kernel and outside.
