@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what flowprobe and its peers cost, every condition under the same load, in turn, in one run.
 //!
-//! The programs `load` and `bench` of the crate `tests` do the measuring and the writing. The full form takes an
-//! hour and a half and writes docs/performance.md, docs/performance.json and docs/performance/*.svg; the quick one takes two
+//! The programs `load` and `bench` of the crate `tests` do the measuring and the writing. The full form takes a
+//! hundred minutes and writes docs/performance.md, docs/performance.json and docs/performance/*.svg; the quick one takes two
 //! minutes and writes the same under target/bench/quick, for it shows only that the measuring works.
 
 use std::{
@@ -34,14 +34,14 @@ Examples:
   cargo xtask bench                            writes docs/performance.md
   cargo xtask bench --only sweep,memory        the other parts keep their last figures
   cargo xtask bench --only rates,flowprobe --rounds 15
-  cargo xtask bench --only sweep --most 100000  five minutes instead of half an hour
+  cargo xtask bench --only sweep --most 100000  seven minutes instead of half an hour
   FLOWPROBE_BIN=old/flowprobe cargo xtask bench --quick --only kernel-time
 
 Peers are Debian's: apt-get install -y bpftrace libbpf-tools iproute2. Those that are missing
 are left out, by name. A part that is measured replaces its last figures as a whole, and says
 how the new ones stand to them.")]
 pub(crate) struct Arguments {
-    /// Two minutes instead of an hour and a half; writes target/bench/quick instead of docs
+    /// Two minutes instead of a hundred; writes target/bench/quick instead of docs
     #[arg(long)]
     quick: bool,
     /// How often each condition is measured [default: 7, quick: 3]

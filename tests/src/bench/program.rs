@@ -22,7 +22,7 @@ use crate::kit::take_turn;
 #[derive(Debug, Parser)]
 #[command(name = "bench", max_term_width = 100)]
 struct Arguments {
-    /// Two minutes instead of most of an hour
+    /// Two minutes instead of a hundred
     #[arg(long)]
     quick: bool,
     /// How often each condition is measured [default: 7, quick: 3]

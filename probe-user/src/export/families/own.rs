@@ -87,7 +87,7 @@ pub const OWN: &[Family] = &[
         unit: "seconds",
         help: "Duration of the last sweep over all sockets.",
         source: "CLOCK_MONOTONIC",
-        meaning: "Absent before the first sweep.",
+        meaning: "Time on the wall: where CPUs are short the sweeping thread stands back (nice 5), and this grows. Absent before the first sweep.",
         field: None,
         read: Read::OwnGauge(|_, own| {
             own.sweep.iter().map(|sweep| (Vec::new(), sweep.duration.as_secs_f64())).collect()
@@ -99,7 +99,7 @@ pub const OWN: &[Family] = &[
         unit: "seconds",
         help: "Time between two sweeps, as it now is.",
         source: "own clock: CLOCK_THREAD_CPUTIME_ID of the thread that sweeps",
-        meaning: "As configured, and longer where sweeps would take more than 1 % of one CPU. Sums of live connections are no older than this, or than a second where a scrape can ask for a sweep within that share. Absent before the first sweep.",
+        meaning: "As configured, and longer where sweeps would take more than 1 % of one CPU. Sums of live connections are no older than this and a sweep's duration, or than a second where a scrape can ask for a sweep within that share. Absent before the first sweep.",
         field: None,
         read: Read::OwnGauge(|_, own| {
             own.sweep.iter().map(|sweep| (Vec::new(), sweep.period.as_secs_f64())).collect()
