@@ -15,6 +15,12 @@ pub(super) struct Agreement {
     pub(super) compared: usize,
     /// Those of which the ranges overlap.
     pub(super) agree: usize,
+    /// Those of them that have no unit, ratios within a round and counts: the machine's speed of the hour is not in them.
+    #[serde(default)]
+    pub(super) plain: usize,
+    /// Those of these of which the ranges overlap.
+    #[serde(default)]
+    pub(super) plain_agree: usize,
     /// As many would overlap if nothing but chance were between the runs.
     pub(super) expected: f64,
     /// The distance of the two medians, of the smaller: the middle one of these figures.
@@ -40,11 +46,14 @@ pub(super) fn compare(before: &Part, after: &Part) -> Agreement {
             single_shifts.push(shift(was, now));
             continue;
         }
+        let plain = usize::from(now.unit.is_empty());
         agreement.compared += 1;
+        agreement.plain += plain;
         agreement.expected += 1.0 - apart_by_chance(was.samples, now.samples);
         shifts.push(shift(was, now));
         if overlap(was, now) {
             agreement.agree += 1;
+            agreement.plain_agree += plain;
         } else {
             agreement.differ.push(format!("{name}: {} before, {} now {}", cell(was), cell(now), now.unit));
         }
@@ -67,11 +76,15 @@ impl Agreement {
                 self.shift * 100.0
             )
         });
+        let plain = (self.plain > 0).then(|| {
+            let (plain, agree) = (self.plain, self.plain_agree);
+            format!("{plain} of them are ratios and counts, without the machine's speed in them, and {agree} of these overlap.")
+        });
         let single = (self.single > 0).then(|| {
             let percent = self.single_shift * 100.0;
             format!("{} figures of single measurements differ by {percent:.1} %, in the middle.", self.single)
         });
-        let sentences: Vec<_> = repeated.into_iter().chain(single).collect();
+        let sentences: Vec<_> = [repeated, plain, single].into_iter().flatten().collect();
         (!sentences.is_empty()).then(|| sentences.join(" "))
     }
 }
@@ -93,12 +106,30 @@ fn shift(one: &Figure, other: &Figure) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::machine::Machine;
+    use crate::bench::sheet::Samples;
 
     #[test]
     fn ranges_that_touch_agree() {
         let figure = |min, max| Figure { unit: String::new(), median: min, min, max, samples: 3 };
         assert!(overlap(&figure(1.0, 2.0), &figure(2.0, 3.0)));
         assert!(!overlap(&figure(1.0, 2.0), &figure(2.1, 3.0)));
+    }
+
+    #[test]
+    fn ratios_are_told_apart_from_times() {
+        let part = |scale: f64| {
+            let mut samples = Samples::default();
+            for value in [1.0, 2.0] {
+                samples.add("a/time", "us", value * scale);
+                samples.add("a/ratio", "", value);
+            }
+            samples.add("a/once", "us", scale);
+            samples.finish(false, Machine::now().unwrap())
+        };
+        let found = compare(&part(1.0), &part(3.0));
+        assert_eq!((found.compared, found.agree, found.plain, found.plain_agree), (2, 1, 1, 1));
+        assert_eq!((found.single, found.single_shift, found.differ.len()), (1, 2.0, 1));
     }
 
     #[test]
