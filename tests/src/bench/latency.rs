@@ -17,7 +17,6 @@ use crate::load::{Outcome, cpu};
 
 /// What a scrape waits for a sweep at most.
 const WINDOW: Duration = Duration::from_millis(200);
-const NOTHING: &str = "nothing";
 
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     let all = cpu::allowed()?;
@@ -31,7 +30,8 @@ pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()
         context.say(&format!("round {round} of {}", context.plan.long_rounds));
         for (row, cpus) in &busy {
             driver::settle(context.plan)?;
-            add(samples, &format!("{row}: {NOTHING}"), &undisturbed(context, cpus, &[])?)?;
+            let bare = undisturbed(context, cpus, &[])?;
+            add(samples, &format!("{row}: nothing"), &bare)?;
             // No sweep but those that are asked for.
             let setting =
                 Setting { arguments: vec!["--sweep-period".into(), "10m".into()], ..Setting::default() };
@@ -39,9 +39,10 @@ pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()
             // The first adds up what there was before the daemon.
             daemon.sweep()?;
             let between = undisturbed(context, cpus, &[daemon.id()])?;
-            add(samples, &format!("{row}: flowprobe, between sweeps"), &between)?;
+            beside(samples, &format!("{row}: flowprobe, between sweeps"), &between, &bare)?;
             holding.touch()?;
-            add(samples, &format!("{row}: flowprobe sweeps"), &swept(context, cpus, &daemon)?)?;
+            let swept = swept(context, cpus, &daemon)?;
+            beside(samples, &format!("{row}: flowprobe sweeps"), &swept, &bare)?;
             daemon.stop()?;
         }
     }
@@ -75,9 +76,18 @@ fn add(samples: &mut Samples, row: &str, outcome: &Outcome) -> Result<()> {
     samples.add(format!("{row}/p99"), "us", latency.p99_us);
     samples.add(format!("{row}/p99.9"), "us", latency.p999_us);
     samples.add(format!("{row}/longest"), "us", latency.max_us);
-    if !row.ends_with(NOTHING) {
-        let share = outcome.watched_cpu_seconds / outcome.seconds * 100.0;
-        samples.add(format!("{row}/flowprobe's CPU"), "%", share);
+    Ok(())
+}
+
+/// With the bare machine's window of the same round beside it.
+fn beside(samples: &mut Samples, row: &str, outcome: &Outcome, bare: &Outcome) -> Result<()> {
+    add(samples, row, outcome)?;
+    let rate = |outcome: &Outcome| outcome.operations as f64 / outcome.seconds;
+    samples.add(format!("{row}/ratio"), "", rate(outcome) / rate(bare));
+    if let (Some(latency), Some(bare)) = (outcome.latency, bare.latency) {
+        samples.add(format!("{row}/p99.9 of the bare"), "", latency.p999_us / bare.p999_us);
     }
+    let share = outcome.watched_cpu_seconds / outcome.seconds * 100.0;
+    samples.add(format!("{row}/flowprobe's CPU"), "%", share);
     Ok(())
 }

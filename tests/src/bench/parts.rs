@@ -163,8 +163,8 @@ pub(super) const ALL: [Question; 11] = [
         method: "The `rr` load on one CPU and on all, beside 200,000 open sockets in another namespace, in windows of 200 ms. The \
                  daemon sweeps in those that say so, and each socket was active since the sweep before: they are open from the \
                  scrape that brings the sweep about to its answer, which comes with the sweep's end or after 200 ms. \
-                 flowprobe's CPU: what of one CPU it had meanwhile.",
-        columns: &["rate", "p50", "p99", "p99.9", "longest", "flowprobe's CPU"],
+                 flowprobe's CPU: what of one CPU it had meanwhile. Ratio and p99.9 of the bare: beside the bare window of the same round.",
+        columns: &["rate", "ratio", "p50", "p99", "p99.9", "p99.9 of the bare", "longest", "flowprobe's CPU"],
         measure: latency::measure,
     },
     Question {
