@@ -46,6 +46,13 @@ pub(super) struct Setting {
     pub(super) configuration: Option<String>,
 }
 
+impl Setting {
+    /// No sweep for as long as a part takes, but those that scrapes ask for.
+    pub(super) fn sweeping_when_asked() -> Self {
+        Self { arguments: vec!["--sweep-period".into(), "10m".into()], ..Self::default() }
+    }
+}
+
 /// A running daemon; dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Daemon {

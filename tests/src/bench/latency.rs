@@ -32,10 +32,7 @@ pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()
             driver::settle(context.plan)?;
             let bare = undisturbed(context, cpus, &[])?;
             add(samples, &format!("{row}: nothing"), &bare)?;
-            // No sweep but those that are asked for.
-            let setting =
-                Setting { arguments: vec!["--sweep-period".into(), "10m".into()], ..Setting::default() };
-            let daemon = Daemon::start(&setting)?;
+            let daemon = Daemon::start(&Setting::sweeping_when_asked())?;
             // The first adds up what there was before the daemon.
             daemon.sweep()?;
             let between = undisturbed(context, cpus, &[daemon.id()])?;
@@ -71,7 +68,7 @@ fn swept(context: &Context<'_>, cpus: &[usize], daemon: &Daemon) -> Result<Outco
 
 fn add(samples: &mut Samples, row: &str, outcome: &Outcome) -> Result<()> {
     let latency = outcome.latency.context("the load measured no latency")?;
-    samples.add(format!("{row}/rate"), "1/s", outcome.operations as f64 / outcome.seconds);
+    samples.add(format!("{row}/rate"), "1/s", rate(outcome));
     samples.add(format!("{row}/p50"), "us", latency.p50_us);
     samples.add(format!("{row}/p99"), "us", latency.p99_us);
     samples.add(format!("{row}/p99.9"), "us", latency.p999_us);
@@ -79,10 +76,13 @@ fn add(samples: &mut Samples, row: &str, outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
+fn rate(outcome: &Outcome) -> f64 {
+    outcome.operations as f64 / outcome.seconds
+}
+
 /// With the bare machine's window of the same round beside it.
 fn beside(samples: &mut Samples, row: &str, outcome: &Outcome, bare: &Outcome) -> Result<()> {
     add(samples, row, outcome)?;
-    let rate = |outcome: &Outcome| outcome.operations as f64 / outcome.seconds;
     samples.add(format!("{row}/ratio"), "", rate(outcome) / rate(bare));
     if let (Some(latency), Some(bare)) = (outcome.latency, bare.latency) {
         samples.add(format!("{row}/p99.9 of the bare"), "", latency.p999_us / bare.p999_us);

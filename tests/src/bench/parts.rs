@@ -160,7 +160,7 @@ pub(super) const ALL: [Question; 11] = [
     Question {
         name: "latency",
         title: "Latency that others feel during sweeps",
-        method: "The `rr` load on one CPU and on all, beside 200,000 open sockets in another namespace, in windows of 200 ms. The \
+        method: "The `rr` load on one CPU and on all, beside many open sockets in another namespace (200,000 in the full form), in windows of 200 ms. The \
                  daemon sweeps in those that say so, and each socket was active since the sweep before: they are open from the \
                  scrape that brings the sweep about to its answer, which comes with the sweep's end or after 200 ms. \
                  flowprobe's CPU: what of one CPU it had meanwhile. Ratio and p99.9 of the bare: beside the bare window of the same round.",

@@ -29,10 +29,8 @@ pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()
     sizes.dedup();
     for sockets in sizes.into_iter().flatten() {
         context.say(&format!("{sockets} sockets"));
-        // No sweep but those that scrapes ask for: of many sockets one is due by itself as soon as their sums are stale.
-        let setting =
-            Setting { arguments: vec!["--sweep-period".into(), "10m".into()], ..Setting::default() };
-        let daemon = Daemon::start(&setting)?;
+        // Of many sockets a sweep would else be due by itself as soon as their sums are stale.
+        let daemon = Daemon::start(&Setting::sweeping_when_asked())?;
         let _holding = Holding::start(sockets, 0.1, 1_000)?;
         daemon.sweep()?;
         let (fresh, stale) = context.plan.scrapes;

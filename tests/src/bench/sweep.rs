@@ -79,9 +79,7 @@ fn fitted(context: &Context<'_>, row: &str, name: &str, unit: &'static str, samp
 
 fn at(context: &Context<'_>, sockets: u64, samples: &mut Samples) -> Result<()> {
     let row = format!("{sockets} sockets");
-    // No sweep but those that are asked for.
-    let setting = Setting { arguments: vec!["--sweep-period".into(), "10m".into()], ..Setting::default() };
-    let daemon = Daemon::start(&setting)?;
+    let daemon = Daemon::start(&Setting::sweeping_when_asked())?;
     let mut holding = Holding::start(sockets, 1.0, 0)?;
     driver::settle(context.plan)?;
     // The first one adds up what the opening brought; the second finds them newly idle.
