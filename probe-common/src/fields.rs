@@ -59,6 +59,8 @@ fields! {
     State: "sock"."__sk_common.skc_state", 1, required;
     /// Socket cookie; 0 until someone asks for it.
     Cookie: "sock"."__sk_common.skc_cookie.counter", 8, required;
+    /// Its place among the sockets that segments are looked up in; null once it is out of them.
+    Hashed: "sock"."__sk_common.skc_nulls_node.pprev", 8, optional;
     /// Network namespace.
     Net: "sock"."__sk_common.skc_net.net", 8, required;
     /// Remote port, network byte order.

@@ -24,6 +24,9 @@ use crate::{
     state::{FlowState, STALL_OTHER, STALL_RTO, STALL_ZERO_WINDOW, Trouble},
 };
 
+/// The errno of a reset, on the machines that this is for (include/uapi/asm-generic/errno.h).
+const ECONNRESET: u32 = 104;
+
 /// Unread bytes from which on records wake the reader, a power of two; the user side sets it to a part of the ring's size.
 #[unsafe(no_mangle)]
 static WAKE_AT_BYTES: u32 = 1 << 20;
@@ -100,13 +103,21 @@ fn closed(head: &mut FlowHead, tp: TcpSock, flow: &FlowState, last_state: u8) {
     fill(head, tp, flow, kind::CLOSED, last_state);
 }
 
-/// Data that comes after the application has closed the socket is answered with a reset, and the kernel sets the same error
-/// as for the peer's (tcp_rcv_state_process, TCPABORTONDATA).
+/// New data that comes after the application has closed the socket is answered with a reset, and the kernel sets the same error
+/// as for the peer's, or none where the data came with the acknowledgement of our FIN (tcp_rcv_state_process, TCPABORTONDATA). Data
+/// that had come before counts as a segment too and ends nothing.
 #[inline(always)]
 fn reset_by_us(tp: TcpSock, flow: &FlowState, last_state: u8) -> bool {
-    (last_state == state::FIN_WAIT1 || last_state == state::FIN_WAIT2)
-        && flow.flags & flag::APP_CLOSED != 0
-        && tp.data_segs_in() != flow.data_in_at_close
+    if last_state != state::FIN_WAIT1 && last_state != state::FIN_WAIT2
+        || flow.flags & flag::APP_CLOSED == 0
+        || tp.data_segs_in() == flow.data_in_at_close
+    {
+        return false;
+    }
+    match tp.error() {
+        0 => tp.is_hashed(),
+        error => error == ECONNRESET,
+    }
 }
 
 /// Hands out what was added since the last sweep.

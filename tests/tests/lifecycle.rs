@@ -19,6 +19,11 @@ fn a_reset_names_the_side_that_sent_it() -> Result<()> {
 }
 
 #[test]
+fn data_sent_again_after_close_is_no_reset() -> Result<()> {
+    hold(lifecycle::only_new_data_after_close_resets)
+}
+
+#[test]
 fn connections_reset_before_accept_end_once() -> Result<()> {
     hold(lifecycle::reset_before_accept)
 }

@@ -68,6 +68,19 @@ impl TcpSock {
         read_bits(self.0, Field::CaState).unwrap_or(0)
     }
 
+    /// Error that the socket ends with, an errno; 0 is none.
+    #[inline(always)]
+    pub(crate) fn error(self) -> u32 {
+        self.get(Field::Error)
+    }
+
+    /// Whether segments of the connection still come to this socket: a time-wait remainder takes its place before it is closed
+    /// (tcp_time_wait).
+    #[inline(always)]
+    pub(crate) fn is_hashed(self) -> bool {
+        self.get::<u64>(Field::Hashed) != 0
+    }
+
     /// Which timer is armed, or being served.
     #[inline(always)]
     pub(crate) fn pending_timer(self) -> u8 {

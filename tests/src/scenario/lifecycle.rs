@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +13,7 @@ use socket2::SockRef;
 use super::download::PORT;
 use super::{LONG, Probe, expect, expect_received, local_port};
 use crate::kit::{Line, pause, wait_until};
-use crate::link::{Direction, Link};
+use crate::link::{Direction, Kind, Link, Pick, Rule};
 use crate::traffic::{
     Behaviour, Options, Server, connect, connect_from, drained, echo, finish, listen, receive_all, reconnect,
     send_all,
@@ -136,6 +138,53 @@ pub fn resets_name_their_side(probe: &Probe) -> Result<()> {
     wait_until(LONG, "the reset has arrived", || Ok(TcpInfo::of(&stream)?.state == CLOSE))?;
     drop(stream);
     ends_with(&probe.ended_one(&link.server)?, "reset_sent", Some("ECONNRESET"))?;
+    ends_with(&probe.ended_one(&link.client)?, "reset_received", Some("EPIPE"))
+}
+
+/// Data that is sent again after the server has closed resets nothing; new data does, also where it comes with the
+/// acknowledgement of the server's FIN, for which the kernel sets no error.
+///
+/// # Errors
+/// When a record is wrong.
+pub fn only_new_data_after_close_resets(probe: &Probe) -> Result<()> {
+    // Nothing comes back from the server until the client has sent its data again.
+    let link = link()?;
+    let server =
+        Server::start(&link.server, link.server_v4(PORT), Behaviour::CloseAfter(10), &Options::default())?;
+    let mut stream = connect(&link.client, server.address, &Options::default())??;
+    let again = Arc::new(AtomicBool::new(false));
+    let seen_again = Arc::clone(&again);
+    let note = Pick::When(Box::new(move |seen| {
+        seen_again.fetch_or(seen.kind == Kind::Data && seen.transmission > 1, Ordering::Relaxed);
+        false
+    }));
+    link.rule(Rule::drop(Direction::ToServer, note));
+    let not_yet = Pick::When(Box::new(move |_| !again.load(Ordering::Relaxed)));
+    link.rule(Rule::drop(Direction::ToClient, not_yet));
+    send_all(&mut stream, 10)?;
+    expect("the client's read", stream.read(&mut [0])?, 0)?;
+    drop(stream);
+    ends_with(&probe.ended_one(&link.client)?, "fin_remote", None)?;
+    let ended = probe.ended_one(&link.server)?;
+    expect(
+        "the server's segments with data, the second one sent again",
+        ended.u64("data_segs_in")? > 1,
+        true,
+    )?;
+    ends_with(&ended, "fin_local", None)?;
+
+    // The client's acknowledgements are lost until it has written more.
+    let link = self::link()?;
+    let server =
+        Server::start(&link.server, link.server_v4(PORT), Behaviour::CloseAfter(10), &Options::default())?;
+    let mut stream = connect(&link.client, server.address, &Options::default())??;
+    link.rule(Rule::drop(Direction::ToServer, Pick::When(Box::new(|seen| seen.kind == Kind::Ack))));
+    send_all(&mut stream, 10)?;
+    expect("the client's read", stream.read(&mut [0])?, 0)?;
+    send_all(&mut stream, 10)?;
+    wait_until(LONG, "the reset has arrived", || Ok(TcpInfo::of(&stream)?.state == CLOSE))?;
+    drop(stream);
+    ends_with(&probe.ended_one(&link.server)?, "reset_sent", None)?;
     ends_with(&probe.ended_one(&link.client)?, "reset_received", Some("EPIPE"))
 }
 

@@ -88,6 +88,7 @@ pub const IN_VM: &[Scenario] = scenarios![
     lifecycle::listener_is_untouched,
     lifecycle::server_that_closes_first_is_no_failure,
     lifecycle::resets_name_their_side,
+    lifecycle::only_new_data_after_close_resets,
     lifecycle::reset_before_accept,
     lifecycle::tuple_reused_at_once,
     lifecycle::disconnect_and_reconnect,
