@@ -72,7 +72,8 @@ pub mod flag {
     pub const ROLE_SHIFT: u32 = 17;
     /// Those bits.
     pub const ROLE: u32 = 3 << ROLE_SHIFT;
-    /// Trouble that the kernel has counted waits for the memory to account for it (in the socket's state only).
+    /// The next sweep looks at the connection again, though it may have had no segment since: trouble that the kernel has counted
+    /// waits for the memory to account for it, or something was outstanding (in the socket's state only).
     pub const OWING: u32 = 1 << 19;
     /// Those that serve the programs only and are in no record.
     pub const PRIVATE: u32 = FINISHED | LOSS_BY_TIMER | TROUBLED | WINDOW_STALL | BEGUN | ROLE | OWING;

@@ -85,6 +85,10 @@ fn try_account(ctx: *const c_void) -> Option<()> {
             None => difference::keep_near(flow, &record.head.near),
         }
         flow.flags |= flag::ACCOUNTED;
+        if !tp.is_at_rest() {
+            // An acknowledgement may wait for the socket's lock: it is among the segments already, and what it brings is not.
+            flow.flags |= flag::OWING;
+        }
     } else {
         visit.connections -= 1;
     }

@@ -215,8 +215,8 @@ fn change(ctx: &SockOpsContext, tp: TcpSock, flow: &mut FlowState, old: u8, new:
 fn established(tp: TcpSock, flow: &mut FlowState) {
     flow.flags |= flag::ESTABLISHED;
     let srtt_us_x8 = tp.srtt_us_x8();
-    // Of a SYN that was sent again the answer may echo the first one's time: no sample then (Karn).
-    let is_sample = flow.trouble(tp.as_ptr()).is_none_or(|trouble| trouble.retrans_syn == 0);
+    // Of a SYN that was sent again, before the probe came or since, the answer may echo the first one's time: no sample then (Karn).
+    let is_sample = flow.role() != role::CLIENT || tp.total_retrans() == 0;
     if srtt_us_x8 != 0 && flow.rtt_samples == 0 && is_sample {
         flow.handshake_rtt_us = srtt_us_x8 >> 3;
         // With a repeated SYN or SYN-ACK it comes from the echoed timestamp, in whole milliseconds.

@@ -22,12 +22,16 @@ use crate::{
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes its context so")]
 pub(crate) fn episode(ctx: BtfTracePointContext) -> Option<()> {
     let sk = read_arg(ctx.as_ptr(), 0);
-    let losing = is_losing(read_arg(ctx.as_ptr(), 1).addr() as u8);
+    let ca_state = read_arg(ctx.as_ptr(), 1).addr() as u8;
+    let losing = is_losing(ca_state);
     if !losing {
         // Nothing to end in a connection that had no trouble yet: most calls leave here.
         storage_get(&TROUBLES, sk)?;
     }
     let flow = storage_get(&STATES, sk)?;
+    if ca_state != ca_state::LOSS {
+        flow.flags &= !flag::LOSS_BY_TIMER;
+    }
     if flow.flags & flag::ESTABLISHED == 0 {
         return None; // a SYN that timed out
     }

@@ -18,7 +18,8 @@ pub(super) fn segments(tp: TcpSock, flow: &mut FlowState, segments: u32, error: 
     if ca_state != ca_state::LOSS {
         flow.flags &= !flag::LOSS_BY_TIMER;
     } else if pending == 0 {
-        // tcp_write_timer_handler clears it before the retransmission timer's work; other ways into Loss leave one armed.
+        // A closed window's timer, which has no RTO_CB: tcp_write_timer_handler clears it before its work, and other ways into Loss
+        // leave one armed.
         flow.flags |= flag::LOSS_BY_TIMER;
     }
     let Some(trouble) = flow.in_trouble(tp.as_ptr()) else { return };
@@ -40,9 +41,10 @@ pub(super) fn segments(tp: TcpSock, flow: &mut FlowState, segments: u32, error: 
     }
 }
 
-/// The retransmission timer fired.
+/// The retransmission timer fired: the kernel enters Loss next (tcp_retransmit_timer), and sends later what it cannot send now.
 #[inline(always)]
 pub(super) fn timeout(tp: TcpSock, flow: &mut FlowState) {
+    flow.flags |= flag::LOSS_BY_TIMER;
     let Some(trouble) = flow.in_trouble(tp.as_ptr()) else { return };
     trouble.rto_count = trouble.rto_count.wrapping_add(1);
     stall::suspect(tp, flow, trouble, true);

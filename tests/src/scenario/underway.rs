@@ -148,6 +148,7 @@ pub fn connect_succeeds_later() -> Result<()> {
     let line = under_way.probe.ended_one(&link.client)?;
     let syns = under_way.syns_are_right(&line, repeated)?;
     expect("bytes_sent", line.u64("bytes_sent")?, 3_000)?;
+    expect("handshake_rtt_us", line.maybe_u64("handshake_rtt_us")?, None)?;
     expect("close_reason", line.text("close_reason")?, "fin_local")?;
     // The handshake's callback comes on every kernel, and callbacks can be switched on in it.
     ensure!(line.u64("rtt_samples")? > 0, "its round trips were not sampled: {line:?}");
