@@ -119,7 +119,10 @@ impl Read {
             Self::Mmdb(file) => vec![("different records", file.data().records() as u64)],
             Self::Bgp(file) => vec![
                 ("prefixes with several origins or no single one", file.data().remarked() as u64),
-                ("entries left out (default routes, repetitions, no unicast)", file.data().skipped()),
+                (
+                    "entries left out (default routes, single hosts, repetitions, no unicast)",
+                    file.data().skipped(),
+                ),
             ],
             Self::List(file) => vec![("names", file.data().names() as u64)],
         }

@@ -262,8 +262,10 @@ impl<K: Key, V: Sum> Bounded<K, V> {
         self.remainders.entry(key.remainder(true)).or_default().merge(place.sum);
     }
 
-    /// Changes the bounds; places that are too many are given up, the lightest first.
+    /// Changes the bounds; places that are too many are given up, the lightest first, and all of them where more clients are
+    /// wanted than before: how many a key with a place has had is not kept.
     pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        let wants_more_clients = bounds.min_clients > self.bounds.min_clients;
         if bounds.max != self.bounds.max || bounds.min_clients != self.bounds.min_clients {
             self.waiting = SpaceSaving::new(bounds.max);
         }
@@ -272,7 +274,8 @@ impl<K: Key, V: Sum> Bounded<K, V> {
         let mut keys: Vec<(u64, K)> =
             self.held.iter().map(|(key, place)| (place.weight, key.clone())).collect();
         keys.sort_by_key(|(weight, _)| *weight);
-        let excess = self.held.len().saturating_sub(bounds.max);
+        let kept = if wants_more_clients { 0 } else { bounds.max };
+        let excess = self.held.len().saturating_sub(kept);
         keys.iter().take(excess).for_each(|(_, key)| self.leave(key));
     }
 

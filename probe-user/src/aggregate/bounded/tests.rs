@@ -152,6 +152,21 @@ fn narrower_bounds_take_the_lightest_places() {
     assert_eq!((sums.held().count(), total(&sums)), (10, 5_050));
 }
 
+#[test]
+fn where_more_clients_are_wanted_each_key_shows_anew_that_it_has_them() {
+    let bounds = |min_clients| Bounds { max: 10, idle: secs(60), idle_shows: 1, min_clients };
+    let mut sums = bounded(10);
+    (0..5).for_each(|number| add(&mut sums, number, 7, 0));
+    sums.set_bounds(bounds(2));
+    assert_eq!((sums.held().count(), total(&sums)), (0, 35));
+    for client in [1, 2] {
+        sums.sum(&Number::Key(3), &Addition { weight: 1, client: Some(client), now: secs(1) }).0 += 1;
+    }
+    assert!(held(&sums, 3).is_some(), "it has two");
+    sums.set_bounds(bounds(1));
+    assert_eq!((sums.held().count(), total(&sums)), (1, 37), "fewer are wanted: what has a place keeps it");
+}
+
 proptest! {
     #[test]
     fn nothing_is_lost_and_nothing_is_counted_twice(

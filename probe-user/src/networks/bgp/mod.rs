@@ -112,7 +112,7 @@ impl Bgp {
         self.remarks.len()
     }
 
-    /// Entries that were left out: default routes, repeated prefixes, and what is not unicast.
+    /// Entries that were left out: default routes, routes to one host, repeated prefixes, and what is not unicast.
     #[must_use]
     pub const fn skipped(&self) -> u64 {
         self.skipped
@@ -135,9 +135,11 @@ struct Draft {
 impl Draft {
     /// Adds a prefix with what was counted of its origins.
     ///
-    /// A default route says nothing of networks and is left out, as is a prefix that came before.
+    /// A default route says nothing of networks and is left out, as are a route to one host, which would be a client's address in
+    /// the metrics, and a prefix that came before.
     fn add(&mut self, prefix: IpNet, origins: &Origins) -> Result<(), String> {
-        if prefix.prefix_len() == 0 || !self.table.add(prefix, Origin::new(origins.first())) {
+        let says_nothing = prefix.prefix_len() == 0 || is_one_host(prefix);
+        if says_nothing || !self.table.add(prefix, Origin::new(origins.first())) {
             self.bgp.skipped += 1;
             return Ok(());
         }
@@ -157,6 +159,14 @@ impl Draft {
         let mut bgp = Bgp { table: self.table.build(), ..self.bgp };
         bgp.remarks.shrink_to_fit();
         Ok(bgp)
+    }
+}
+
+/// A host of IPv6 has a /64 for itself, or less.
+const fn is_one_host(prefix: IpNet) -> bool {
+    match prefix {
+        IpNet::V4(prefix) => prefix.prefix_len() == 32,
+        IpNet::V6(prefix) => prefix.prefix_len() >= 64,
     }
 }
 

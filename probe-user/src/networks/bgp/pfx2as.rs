@@ -113,6 +113,18 @@ mod tests {
     }
 
     #[test]
+    fn routes_to_one_host_are_left_out() {
+        let bgp = bgp(
+            "192.0.2.0 24 1\n192.0.2.7 32 2\n192.0.2.8 31 3\n2001:db8:: 32 4\n2001:db8::7 128 5\n2001:db8:: 64 6\n2001:db8:: 63 7\n",
+        )
+        .unwrap();
+        let found = |address| route(&bgp, address).unwrap().0;
+        assert_eq!((found("192.0.2.7"), found("192.0.2.8")), ("192.0.2.0/24".into(), "192.0.2.8/31".into()));
+        assert_eq!(found("2001:db8::7"), "2001:db8::/63");
+        assert_eq!(bgp.skipped(), 3);
+    }
+
+    #[test]
     fn faults_say_the_line() {
         for (text, says) in [
             ("192.0.2.0\t24\t64500\n192.0.2.0\t24\n", "t:2: `192.0.2.0\t24` is no prefix-to-AS entry"),
