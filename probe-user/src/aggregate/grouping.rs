@@ -74,6 +74,14 @@ impl Grouping {
         self.networks = networks;
     }
 
+    /// Paths that the other one has looked up: those of cgroups that are gone meanwhile can be found no more, and connections that
+    /// were counted by one end by the same.
+    pub(super) fn keep_paths_of(&mut self, other: &mut Self) {
+        if self.path_of.is_some() && other.path_of.is_some() {
+            self.path_of = other.path_of.take();
+        }
+    }
+
     pub(super) fn has_same_services(&self, other: &Self) -> bool {
         self.configured == other.configured
     }

@@ -156,8 +156,9 @@ impl Aggregator {
 
     /// Makes groups in another way from now on. No sum is lost: those whose labels there are no longer become `former`, and
     /// live connections are counted in `other` until they end.
-    pub fn regroup(&mut self, grouping: Grouping) {
+    pub fn regroup(&mut self, mut grouping: Grouping) {
         self.sums.regroup(&self.grouping, &grouping);
+        grouping.keep_paths_of(&mut self.grouping);
         self.grouping = grouping;
         self.regroupings += 1;
     }
