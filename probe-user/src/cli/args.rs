@@ -174,7 +174,7 @@ side by side mean and:
   rtt > 100ms   min-rtt   rttvar   duration     in us, ms, s, min, h
   retrans > 0   cwnd                            numbers; k M G T: 1000s
   bytes > 10M   unsent                          also Ki Mi Gi Ti: 1024s
-  loss > 1%                     lost_segs_estimate / data_segs_out
+  loss > 1%     lost_segs_estimate less the handshake's, of data_segs_out
 bytes is bytes_acked + bytes_received. Any other field of the JSON works by
 its own name. Quote < and > from the shell, or write lt, le, gt, ge, eq, ne.
 What the kernel gives no value for matches neither a test nor its opposite.

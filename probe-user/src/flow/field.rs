@@ -93,7 +93,7 @@ impl Field {
 /// A number that a flow may have: what filters compare and sorting orders by.
 #[derive(Clone, Copy, Debug)]
 pub enum Measure {
-    /// `lost_segs_estimate / data_segs_out`, in percent.
+    /// Of `data_segs_out`, in percent: `lost_segs_estimate` without the handshake's, which are no segments with payload.
     Loss,
     /// `bytes_acked + bytes_received`: what got through, both ways.
     Bytes,
@@ -149,7 +149,9 @@ impl Measure {
         match self {
             Self::Loss => {
                 let sent = flow.data_segs_out.filter(|sent| *sent > 0)?;
-                Some(f64::from(flow.lost_segs_estimate?) / f64::from(sent) * 100.0)
+                let handshake = flow.retrans_syn.unwrap_or(0) + flow.retrans_synack.unwrap_or(0);
+                let lost = flow.lost_segs_estimate?.saturating_sub(handshake);
+                Some(f64::from(lost) / f64::from(sent) * 100.0)
             }
             Self::Bytes => Some(flow.bytes_acked?.saturating_add(flow.bytes_received?) as f64),
             Self::Field(field) => match field.of(flow)? {
