@@ -14,6 +14,7 @@ use super::args::DaemonArgs;
 use crate::{
     config::{self, Config, Fault, Listen},
     daemon::{self, DaemonConfig, reload},
+    export::web::Web,
     flow::{cut::Cut, field::Unit, filter::quantity},
     kernel::{hooks, probe::LONGEST_INTERVAL, ring},
 };
@@ -22,7 +23,7 @@ pub(super) fn run(args: &DaemonArgs, run_dir: PathBuf, named: Option<&Path>) -> 
     let file = config::find(named);
     let read = Config::load(file.as_deref());
     if args.check_config {
-        return Ok(check(file.as_deref(), read));
+        return Ok(check(args, file.as_deref(), read));
     }
     let settings = read.map_err(|faults| anyhow::Error::msg(reload::sentence(&texts(&faults))))?;
     daemon::run(&config(args, settings, file, run_dir)?)?;
@@ -41,19 +42,25 @@ fn texts(faults: &[Fault]) -> Vec<String> {
     faults.iter().map(ToString::to_string).collect()
 }
 
-/// Says what a configuration amounts to, or all that is wrong with it; the files of networks are read too.
-fn check(file: Option<&Path>, read: Result<Config, Vec<Fault>>) -> ExitCode {
+/// Says what a configuration and the options beside it amount to, or all that is wrong with them; the files of networks and of the
+/// web configuration are read too.
+fn check(args: &DaemonArgs, file: Option<&Path>, read: Result<Config, Vec<Fault>>) -> ExitCode {
     let name = file.map_or_else(|| "the default configuration".into(), |file| file.display().to_string());
-    let said = match read.map_err(|faults| texts(&faults)) {
-        Ok(config) => match daemon::open_sources_of(&config) {
-            Ok(sources) => {
-                let files = sources.status();
-                let files = files.iter().map(|source| format!("file      {}\n", reload::words(source)));
-                Ok(format!("{name} is good\n{}{}", config.check(), files.collect::<String>()))
-            }
-            Err(faults) => Err(faults),
-        },
-        Err(faults) => Err(faults),
+    let networks = read.map_err(|faults| texts(&faults)).and_then(|config| {
+        let sources = daemon::open_sources_of(&config)?;
+        let files = sources.status();
+        let files = files.iter().map(|source| format!("file      {}\n", reload::words(source)));
+        Ok(format!("{name} is good\n{}{}", with_options(args, config).check(), files.collect::<String>()))
+    });
+    let web = args.web_config.as_deref().map(|path| {
+        Web::load(path).map_err(|fault| fault.to_string())?;
+        Ok(format!("web       {} is good\n", path.display()))
+    });
+    let said = match (networks, web.transpose()) {
+        (Ok(networks), Ok(web)) => Ok(networks + &web.unwrap_or_default()),
+        (networks, web) => {
+            Err(networks.err().into_iter().flatten().chain(web.err()).collect::<Vec<String>>())
+        }
     };
     // Nobody may be left to read it; the exit code tells as much.
     match said {
@@ -70,24 +77,37 @@ fn check(file: Option<&Path>, read: Result<Config, Vec<Fault>>) -> ExitCode {
     }
 }
 
+/// The file's settings, where the command line says nothing else.
+fn with_options(args: &DaemonArgs, settings: Config) -> Config {
+    Config {
+        listen: args.listen.clone().unwrap_or_else(|| settings.listen.clone()),
+        sweep_period: args.sweep_period.unwrap_or(settings.sweep_period),
+        rtt_interval: args.rtt_interval.unwrap_or(settings.rtt_interval),
+        ring_bytes: args.ring_size.or(settings.ring_bytes),
+        log: args.log.or(settings.log),
+        kernel_log: args.kernel_log || settings.kernel_log,
+        ..settings
+    }
+}
+
 fn config(
     args: &DaemonArgs,
     settings: Config,
     file: Option<PathBuf>,
     run_dir: PathBuf,
 ) -> anyhow::Result<DaemonConfig> {
-    let kernel_log = args.kernel_log || settings.kernel_log;
+    let merged = with_options(args, settings.clone());
     // The programs log at this level.
-    let usual = if kernel_log { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    let usual = if merged.kernel_log { LevelFilter::DEBUG } else { LevelFilter::INFO };
     Ok(DaemonConfig {
-        listen: args.listen.clone().unwrap_or_else(|| settings.listen.clone()),
+        listen: merged.listen,
         web_config: args.web_config.clone(),
         run_dir,
-        sweep_period: args.sweep_period.unwrap_or(settings.sweep_period),
-        rtt_interval: args.rtt_interval.unwrap_or(settings.rtt_interval),
-        ring_bytes: args.ring_size.or(settings.ring_bytes).unwrap_or_else(ring::usual_bytes),
-        log: args.log.or(settings.log).unwrap_or(usual),
-        kernel_log,
+        sweep_period: merged.sweep_period,
+        rtt_interval: merged.rtt_interval,
+        ring_bytes: merged.ring_bytes.unwrap_or_else(ring::usual_bytes),
+        log: merged.log.unwrap_or(usual),
+        kernel_log: merged.kernel_log,
         hooks: args.hooks.clone(),
         settings,
         file,

@@ -27,7 +27,7 @@ pub(super) fn run(args: &FlowsArgs, run_dir: &Path, config: Option<&Path>) -> an
     let filter = Filter::parse(&args.filter)?;
     let snapshot = |each: Each<'_>| source::snapshot(run_dir, &|| super::daemon::cut(config), each);
     let end = print(args, &filter, Screen::of_stdout(), out, snapshot)?;
-    for note in notes(&filter, &end) {
+    for note in notes(&filter, &end, run_dir) {
         // Nobody may be left to read it.
         let _ = writeln!(io::stderr(), "flowprobe: {note}");
     }
@@ -73,8 +73,14 @@ fn print(
 }
 
 /// What is missing from what was shown.
-fn notes(filter: &Filter, end: &SnapshotEnd) -> Vec<String> {
+fn notes(filter: &Filter, end: &SnapshotEnd, run_dir: &Path) -> Vec<String> {
     let mut notes = Vec::new();
+    if !end.from_daemon {
+        notes.push(format!(
+            "no daemon answers in {}: roles, durations, round trips, causes and stalls are not known, and filters on them find nothing",
+            run_dir.display()
+        ));
+    }
     if filter.wants_no_connection() {
         notes.push(
             "sockets that listen, are closed or are in time_wait are no connections and are never shown: ss lists them"
@@ -169,23 +175,32 @@ mod tests {
         assert_eq!(crate::cli::exit_code(&asked.unwrap_err()), 2);
     }
 
+    fn of_a_daemon() -> SnapshotEnd {
+        SnapshotEnd { from_daemon: true, ..SnapshotEnd::default() }
+    }
+
     #[test]
     fn who_asks_for_listeners_is_told_that_they_are_no_connections() {
         let filter = Filter::parse(&["state", "listen"]).unwrap();
-        let notes = notes(&filter, &SnapshotEnd::default());
+        let notes = notes(&filter, &of_a_daemon(), Path::new("/run/f"));
         assert!(matches!(&notes[..], [note] if note.contains("no connections")), "{notes:?}");
     }
 
     #[test]
     fn what_is_missing_is_said() {
         let filter = Filter::default();
-        assert!(notes(&filter, &SnapshotEnd::default()).is_empty());
+        assert!(notes(&filter, &of_a_daemon(), Path::new("/run/f")).is_empty());
+        let alone = notes(&filter, &SnapshotEnd::default(), Path::new("/run/f"));
+        assert!(
+            matches!(&alone[..], [note] if note.starts_with("no daemon answers in /run/f: roles")),
+            "{alone:?}"
+        );
         let end = SnapshotEnd {
             unseen_namespaces: 2,
             incomplete: Some("the walk was cut short".to_owned()),
             from_daemon: true,
         };
-        let notes = notes(&filter, &end);
+        let notes = notes(&filter, &end, Path::new("/run/f"));
         assert!(notes[0].ends_with("the walk was cut short"));
         assert!(notes[1].contains("2 network namespaces"));
     }

@@ -293,7 +293,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "3",
         example: "",
         effect: Effect::Reload,
-        help: "… but not before this many scrapes have shown it as it is: a Prometheus that was away still gets what happened last.",
+        help: "… but not before this many scrapes have shown it as it is: a Prometheus that was away still gets what happened last. Scrapes of all scrapers count: with two of them make it twice as many.",
         set: |draft, value| {
             draft.config.groups.idle_scrapes = integer(value, 1..=1_000)?;
             Ok(())
@@ -306,7 +306,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "1",
         example: "",
         effect: Effect::Reload,
-        help: "A group with labels of networks is part of `other` until it has had this many different clients: IPv4 addresses, or /64 prefixes of IPv6, that completed a handshake. They are counted approximately (HyperLogLog) and not kept.",
+        help: "A group with labels of networks is part of `other` until it has had this many different clients: IPv4 addresses, or /64 prefixes of IPv6, that completed a handshake. They are counted approximately (HyperLogLog) and not kept: where a reload makes it larger every group begins anew, and what it had is in `former`.",
         set: |draft, value| {
             draft.config.privacy.min_clients = integer(value, 1..=10_000)?;
             Ok(())

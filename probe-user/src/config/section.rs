@@ -49,7 +49,7 @@ impl Section {
                 "What is not said of clients. Metrics have no client addresses unless a prefix length makes them whole."
             }
             Self::Service => {
-                "A name for what clients connect to, in the label `service`. Write one `[[service]]` for each; the first that fits is taken, and what fits none is `other`. A service needs at least one of `ports`, `addresses` and `cgroups`; if it has several, all must fit."
+                "A name for what clients connect to, in the label `service`. Write one `[[service]]` for each; the first that fits is taken, and what fits none is `other`. A service needs at least one of `ports`, `addresses` and `cgroups`; if it has several, all must fit. Of connections that this host opens the local side is looked at too: name who opens them by `cgroups`."
             }
         }
     }

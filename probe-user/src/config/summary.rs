@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Config, SeriesCost};
-use crate::networks::Label;
+use crate::networks::{Label, Settings};
 
 /// Values of `role` (client, server, unknown) times those of `family` (ipv4, ipv6, unknown).
 const ROLES_AND_FAMILIES: u64 = 9;
@@ -68,6 +68,11 @@ impl Summary {
 
 fn notes(config: &Config) -> Vec<String> {
     let networks = &config.networks;
+    let usual = Config::default();
+    let has_other_lengths = |of: &Settings| {
+        (of.v4_prefix_len, of.v6_prefix_len) != (usual.networks.v4_prefix_len, usual.networks.v6_prefix_len)
+    };
+    let bounds = |of: &Config| (of.groups, of.privacy.min_clients);
     let has = |label| networks.labels.contains(&label);
     let unused = |is_set: bool, is_used: bool, key: &str, labels: &str| {
         (is_set && !is_used).then(|| {
@@ -85,6 +90,15 @@ fn notes(config: &Config) -> Vec<String> {
             "networks.bgp",
             "`bgp_prefix` or `asn`",
         ),
+        unused(
+            has_other_lengths(networks),
+            has(Label::Prefix),
+            "a length of prefixes (networks.v4_prefix_len, networks.v6_prefix_len)",
+            "`prefix`",
+        ),
+        (networks.labels.is_empty() && bounds(config) != bounds(&usual)).then(|| {
+            "[groups] and privacy.min_clients bound groups by network: without networks.labels they do nothing".to_owned()
+        }),
         (has(Label::Prefix) && (networks.v4_prefix_len == 32 || networks.v6_prefix_len == 128)).then(|| {
             "a prefix of full length is a client's address in the metrics: make networks.v4_prefix_len and networks.v6_prefix_len shorter".to_owned()
         }),
