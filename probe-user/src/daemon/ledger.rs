@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
+use jiff::Timestamp;
 use probe_common::{
     decode::{Record, decode},
     record::{FlowRecord, kind},
@@ -19,6 +20,7 @@ use crate::{
     control::Watchers,
     flow::{cut::Cut, from_record::Context},
     kernel::{
+        clock,
         hooks::{self, Hook},
         probe::{Losses, Probe},
         walk::Walk,
@@ -43,6 +45,8 @@ pub(super) struct Timing {
 pub(super) struct LastSweep {
     /// When it ended.
     pub(super) ended: Instant,
+    /// The same by the wall clock.
+    pub(super) ended_wall: Timestamp,
     /// What it cost.
     pub(super) timing: Timing,
     /// Connections that it looked at.
@@ -156,9 +160,14 @@ impl Ledger {
         let mut aggregator = locked(&self.aggregator);
         let mut reconciliation = locked(&self.reconciliation);
         reconciliation.observe(walk.counters, &walk.unvisited, aggregator.namespaces());
-        aggregator.retain_namespaces(|inode| reconciliation.knows(inode));
+        aggregator.retain_namespaces(|inode| !reconciliation.is_gone(inode));
         *locked(&self.ratios) = reconciliation.ratios(aggregator.namespaces());
-        *locked(&self.last_sweep) = Some(LastSweep { ended: Instant::now(), timing, sockets: walk.sockets });
+        *locked(&self.last_sweep) = Some(LastSweep {
+            ended: Instant::now(),
+            ended_wall: clock::wall(),
+            timing,
+            sockets: walk.sockets,
+        });
     }
 
     /// Where the recount of live connections begins: to be given to [`Ledger::recounted`].

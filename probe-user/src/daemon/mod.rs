@@ -137,7 +137,7 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
     runtime.block_on(async {
         let rings = rings.into_async()?;
         let (stop, stopped) = watch::channel(false);
-        let reader = tokio::spawn(reader::read(rings, Arc::clone(&ledger), requests, stopped));
+        let mut reader = tokio::spawn(reader::read(rings, Arc::clone(&ledger), requests, stopped));
         if let Some(log) = log {
             tokio::spawn(pass_on(log));
         }
@@ -147,6 +147,7 @@ pub fn run(config: &DaemonConfig) -> Result<()> {
             served = serve(&line, &run_dir, listener, web, &scrape) => served?,
             () = heed(hang_up, &reload) => {}
             () = sweeper.ended() => bail!("the sweeper broke down; restart the daemon"),
+            _ = &mut reader => bail!("the reader of the ring buffers broke down; restart the daemon"),
         }
         // What live connections added until now is still counted; then what ended until now.
         sweeper.handle().last_sweep().await;

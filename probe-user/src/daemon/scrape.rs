@@ -27,6 +27,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// … or than the least time between two sweeps, where that is more, and waits for a sweep no longer than this.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// Sums that are older than this and three periods say that sweeps do not come to their end.
+const OLD: Duration = Duration::from_secs(60);
+
 pub(super) struct Scrape {
     ledger: Arc<Ledger>,
     sweeper: sweeper::Handle,
@@ -79,6 +82,7 @@ impl Scrape {
             losses: self.ledger.losses(),
             rtt_samples_left_out: self.ledger.round_trips_left_out(),
             sweep: self.ledger.last_sweep().map(|s| SweepStats {
+                ended: s.ended_wall,
                 duration: s.timing.took,
                 period: s.timing.period,
                 sockets: s.sockets,
@@ -107,10 +111,17 @@ impl Scrape {
 
 impl MetricsSource for Scrape {
     fn ready(&self) -> Result<(), String> {
-        self.ledger
-            .last_sweep()
-            .map(|_| ())
-            .ok_or_else(|| "Not ready: the first sweep over the sockets is under way.".to_owned())
+        let Some(sweep) = self.ledger.last_sweep() else {
+            return Err("Not ready: the first sweep over the sockets is under way.".to_owned());
+        };
+        let age = sweep.ended.elapsed();
+        if age > OLD + sweep.timing.period * 3 {
+            return Err(format!(
+                "Not ready: no sweep over the sockets has ended for {} s, and the sums of live connections are as old.",
+                age.as_secs()
+            ));
+        }
+        Ok(())
     }
 
     fn render(&self, format: Format) -> Rendered<'_> {

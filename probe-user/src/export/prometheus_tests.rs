@@ -71,6 +71,7 @@ fn own() -> SelfStats {
         losses: vec![("ring_full_closed".to_owned(), 0), ("malformed".to_owned(), 2)],
         rtt_samples_left_out: Some(3),
         sweep: Some(SweepStats {
+            ended: Timestamp::from_millisecond(1_700_000_060_500).unwrap(),
             duration: Duration::from_micros(1_500),
             period: Duration::from_secs(5),
             sockets: 12,
@@ -242,6 +243,7 @@ fn what_is_not_known_is_absent() {
     assert_eq!(
         missing(&SelfStats { sweep: None, reconciliation: Vec::new(), ..own() }),
         [
+            "flowprobe_last_sweep_timestamp_seconds",
             "flowprobe_reconciliation_ratio",
             "flowprobe_sweep_duration_seconds",
             "flowprobe_sweep_period_seconds",

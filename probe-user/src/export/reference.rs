@@ -38,7 +38,7 @@ these samples only the bound is known, so a quantile among them is `+Inf`, where
 pub fn markdown() -> String {
     let mut out = INTRODUCTION.to_owned();
     out.push_str("\n## Connections\n\n");
-    out.push_str("Each of these has the labels `role` (`client`: this host connected, `server`: the peer did, `unknown`: the connection is older than the probe)\nand `family` (`ipv4`, `ipv6`; an IPv4 peer of an IPv6 socket is `ipv4`), and what the [configuration](configuration.md) adds:\n`service`, `prefix`, `bgp_prefix`, `asn`, `country`, `list`. Their values `other` and `former` stand for groups that have no place\nof their own, and for the past of those that gave it up: sums over all are exact, and rates leave `former` out.\n");
+    out.push_str("Each of these has the labels `role` (`client`: this host connected, `server`: the peer did, `unknown`: the connection is older than the probe)\nand `family` (`ipv4`, `ipv6`; an IPv4 peer of an IPv6 socket is `ipv4`), and what the [configuration](configuration.md) adds:\n`service`, `prefix`, `bgp_prefix`, `asn`, `country`, `list`. Their values `other` and `former` stand for groups that have no place\nof their own, and for the past of those that gave it up: sums over all are exact, and rates leave `former` out. What a group had before\nits first scrape is in no rate ([method](method.md#connections)).\n");
     families(&mut out, TCP);
     buckets(&mut out);
     out.push_str("\n## flowprobe itself\n");

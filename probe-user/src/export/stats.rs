@@ -23,6 +23,8 @@ pub struct HookStats {
 /// The last complete walk over all sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SweepStats {
+    /// When it ended.
+    pub ended: Timestamp,
     /// How long it took.
     pub duration: Duration,
     /// The time until the next: as configured, or longer where sweeps would take too much of a CPU.

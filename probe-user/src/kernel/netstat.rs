@@ -1,6 +1,6 @@
 //! What does the kernel itself count in a network namespace? /proc/net/snmp, netstat and sockstat.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, io};
 
 /// Whether the calling thread's namespace holds TCP sockets at all: an iterator over an empty one still looks at
 /// every hash bucket (2.3 ms for 262,144 of them).
@@ -22,14 +22,15 @@ fn in_use(text: &str, key: &str) -> Option<u64> {
 }
 
 /// TCP's counters of the calling thread's namespace, by name (`RetransSegs`, `TCPTimeouts` …).
-#[must_use]
-pub fn tcp_counters() -> HashMap<String, u64> {
+///
+/// # Errors
+/// A file cannot be read.
+pub fn tcp_counters() -> io::Result<HashMap<String, u64>> {
     let mut counters = HashMap::new();
     for file in ["snmp", "netstat"] {
-        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-        counters.extend(parse(&text));
+        counters.extend(parse(&fs::read_to_string(format!("/proc/thread-self/net/{file}"))?));
     }
-    counters
+    Ok(counters)
 }
 
 /// Pairs of lines, names and values, each with the protocol in front (Documentation/networking/snmp_counter.rst).

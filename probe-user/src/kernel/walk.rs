@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Iter};
+use tracing::warn;
 
 use super::{
     hooks::HookSpec,
@@ -28,7 +29,8 @@ pub struct Walk {
     pub namespaces: u64,
     /// Namespaces that could not be entered.
     pub unseen_namespaces: u64,
-    /// These and those whose walk did not come to its end, by inode: they stand, and nothing new is known of them.
+    /// These, those whose walk did not come to its end, and those whose own counters could not be read, by inode: they stand, and what
+    /// the kernel counted in them is not known.
     pub unvisited: BTreeSet<u32>,
     /// Why sockets may be missing.
     pub incomplete: Option<String>,
@@ -56,22 +58,32 @@ pub(super) fn walk(
         visits.begin_sweep();
     }
     for namespace in netns::all()? {
-        let visit = visit(&traveller, &namespace, || {
+        let visit = visit(&traveller, &namespace, || -> Result<_> {
             let mut read = || match &mut visits {
                 _ if !netstat::holds_tcp_sockets() => Ok((0, 0)),
                 Some(visits) => visits.visit(namespace.inode, || read_all(program, buffer, each)),
                 None => Ok((read_all(program, buffer, each)?, 0)),
             };
-            (read(), visits.is_some().then(netstat::tcp_counters))
+            let (records, connections) = read()?;
+            Ok((records, connections, visits.is_some().then(netstat::tcp_counters).transpose()))
         });
         match visit {
-            Ok((Ok((records, connections)), counters)) => {
+            Ok(Ok((records, connections, counters))) => {
                 walk.records += records;
                 walk.sockets += connections;
                 walk.namespaces += 1;
-                walk.counters.extend(counters.map(|c| (namespace.inode, c)));
+                match counters {
+                    Ok(counters) => walk.counters.extend(counters.map(|c| (namespace.inode, c))),
+                    Err(error) => {
+                        walk.unvisited.insert(namespace.inode);
+                        warn!(
+                            "network namespace {}: its own counters cannot be read: {error}",
+                            namespace.inode
+                        );
+                    }
+                }
             }
-            Ok((Err(error), _)) => {
+            Ok(Err(error)) => {
                 walk.unvisited.insert(namespace.inode);
                 walk.incomplete = Some(format!("network namespace {}: {error:#}", namespace.inode));
             }
@@ -93,7 +105,7 @@ pub(super) fn walk(
 pub fn counters() -> Result<HashMap<u32, HashMap<String, u64>>> {
     let traveller = Traveller::new()?;
     let read = |namespace: &Namespace| {
-        Some((namespace.inode, visit(&traveller, namespace, netstat::tcp_counters).ok()?))
+        Some((namespace.inode, visit(&traveller, namespace, netstat::tcp_counters).ok()?.ok()?))
     };
     Ok(netns::all()?.iter().filter_map(read).collect())
 }

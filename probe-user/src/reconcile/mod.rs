@@ -1,7 +1,9 @@
 //! Do our sums agree with the kernel's own counters? Pure, but for [`run`]: counters and sums come in, ratios and
 //! judgements go out.
 //!
-//! A namespace that was there when the probe came starts from its counters of that moment; a later one from 0.
+//! A namespace that was there when the probe came starts from its counters of that moment; a later one from 0. One that could not
+//! be read when it was first met starts from when it is, and so does one whose counters went back: it is another one with the same
+//! inode, of whose sums it is not known which are its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -21,6 +23,12 @@ const fn growth_since(before: &NamespaceSums, now: &NamespaceSums) -> NamespaceS
     NamespaceSums { without_callbacks: now.without_callbacks, ..now.since(before) }
 }
 
+/// Whether a counter is lower than before, which none that counts events ever is.
+fn went_back(before: &Counters, now: &Counters) -> bool {
+    let fell = |counter: &Counter| counter.of(Some(now)) < counter.of(Some(before));
+    COUNTERS.iter().any(fell)
+}
+
 #[derive(Debug, Default)]
 struct Namespace {
     baseline: Counters,
@@ -32,6 +40,12 @@ struct Namespace {
 #[derive(Debug)]
 pub struct Reconciliation {
     namespaces: BTreeMap<u32, Namespace>,
+    /// Of which there are sums, and no sweep has seen them yet.
+    strangers: BTreeSet<u32>,
+    /// That a sweep has met and none has read.
+    unread: BTreeSet<u32>,
+    /// Whose sums are to be dropped.
+    gone: BTreeSet<u32>,
     begun: bool,
     synack_hook: bool,
 }
@@ -40,7 +54,14 @@ impl Reconciliation {
     /// Nothing was observed yet. Without the synack hook fewer counters are exact.
     #[must_use]
     pub const fn new(synack_hook: bool) -> Self {
-        Self { namespaces: BTreeMap::new(), begun: false, synack_hook }
+        Self {
+            namespaces: BTreeMap::new(),
+            strangers: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            begun: false,
+            synack_hook,
+        }
     }
 
     /// Takes what a sweep read of each namespace, with our sums of that moment. Those that were `unvisited` stand and keep what
@@ -51,25 +72,40 @@ impl Reconciliation {
         unvisited: &BTreeSet<u32>,
         ours: &BTreeMap<u32, NamespaceSums>,
     ) {
-        self.namespaces.retain(|inode, _| counters.contains_key(inode) || unvisited.contains(inode));
+        let stands = |inode: &u32| counters.contains_key(inode) || unvisited.contains(inode);
+        let known: BTreeSet<u32> = self.namespaces.keys().copied().collect();
+        let is_over = |inode: &u32| known.contains(inode) || self.strangers.contains(inode);
+        let (gone, strangers) = ours.keys().copied().filter(|inode| !stands(inode)).partition(is_over);
+        (self.gone, self.strangers) = (gone, strangers);
+        self.namespaces.retain(|inode, _| stands(inode));
         for (inode, now) in counters {
-            let begun = self.begun;
-            let namespace = self.namespaces.entry(inode).or_insert_with(|| {
-                if begun {
-                    return Namespace::default();
-                }
-                let ours_at_baseline = ours.get(&inode).copied().unwrap_or_default();
-                Namespace { baseline: now.clone(), ours_at_baseline, ..Namespace::default() }
-            });
+            let from_now = || Namespace {
+                baseline: now.clone(),
+                ours_at_baseline: ours.get(&inode).copied().unwrap_or_default(),
+                ..Namespace::default()
+            };
+            let is_new = self.begun && !self.unread.remove(&inode);
+            let namespace = self
+                .namespaces
+                .entry(inode)
+                .and_modify(|before| {
+                    if went_back(&before.now, &now) {
+                        *before = from_now();
+                    }
+                })
+                .or_insert_with(|| if is_new { Namespace::default() } else { from_now() });
             namespace.now = now;
         }
+        self.unread =
+            unvisited.iter().copied().filter(|inode| !self.namespaces.contains_key(inode)).collect();
         self.begun = true;
     }
 
-    /// Whether the namespace still stood at the last sweep.
+    /// Whether the namespace is gone. One that no sweep has seen yet may have been made while the last one went on: it has until the
+    /// next.
     #[must_use]
-    pub fn knows(&self, inode: u32) -> bool {
-        self.namespaces.contains_key(&inode)
+    pub fn is_gone(&self, inode: u32) -> bool {
+        self.gone.contains(&inode)
     }
 
     /// Ours divided by the kernel's, summed over the namespaces, for the counters that are exact; one that the kernel
@@ -120,8 +156,45 @@ mod tests {
         r.observe(HashMap::new(), &BTreeSet::new(), &BTreeMap::new());
         r.observe(HashMap::from([(7, counters(10))]), &BTreeSet::new(), &ours(10));
         assert_eq!(r.ratios(&ours(10)), [("RetransSegs".to_owned(), 1.0)]);
+        r.observe(HashMap::new(), &BTreeSet::new(), &ours(10));
+        assert!(r.is_gone(7));
+    }
+
+    #[test]
+    fn a_namespace_that_was_made_during_a_sweep_keeps_its_sums_until_the_next() {
+        let mut r = Reconciliation::new(true);
         r.observe(HashMap::new(), &BTreeSet::new(), &BTreeMap::new());
-        assert!(!r.knows(7));
+        r.observe(HashMap::new(), &BTreeSet::new(), &ours(3));
+        assert!(!r.is_gone(7));
+        r.observe(HashMap::from([(7, counters(10))]), &BTreeSet::new(), &ours(10));
+        assert_eq!(r.ratios(&ours(10)), [("RetransSegs".to_owned(), 1.0)]);
+        let mut r = Reconciliation::new(true);
+        for gone in [false, true] {
+            r.observe(HashMap::new(), &BTreeSet::new(), &ours(3));
+            assert_eq!(r.is_gone(7), gone);
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_could_not_be_read_at_first_starts_when_it_is() {
+        let mut r = Reconciliation::new(true);
+        for _ in 0..2 {
+            r.observe(HashMap::new(), &BTreeSet::from([7]), &ours(1));
+        }
+        r.observe(HashMap::from([(7, counters(100))]), &BTreeSet::new(), &ours(2));
+        assert!(r.ratios(&ours(2)).is_empty());
+        r.observe(HashMap::from([(7, counters(105))]), &BTreeSet::new(), &ours(7));
+        assert_eq!(r.ratios(&ours(7)), [("RetransSegs".to_owned(), 1.0)]);
+    }
+
+    #[test]
+    fn another_namespace_of_the_same_inode_starts_anew() {
+        let mut r = Reconciliation::new(true);
+        r.observe(HashMap::from([(7, counters(100))]), &BTreeSet::new(), &ours(2));
+        r.observe(HashMap::from([(7, counters(4))]), &BTreeSet::new(), &ours(6));
+        assert!(r.ratios(&ours(6)).is_empty());
+        r.observe(HashMap::from([(7, counters(14))]), &BTreeSet::new(), &ours(16));
+        assert_eq!(r.ratios(&ours(16)), [("RetransSegs".to_owned(), 1.0)]);
     }
 
     #[test]
@@ -129,7 +202,7 @@ mod tests {
         let mut r = Reconciliation::new(true);
         r.observe(HashMap::from([(7, counters(100))]), &BTreeSet::new(), &ours(0));
         r.observe(HashMap::new(), &BTreeSet::from([7]), &ours(5));
-        assert!(r.knows(7));
+        assert!(!r.is_gone(7));
         r.observe(HashMap::from([(7, counters(110))]), &BTreeSet::new(), &ours(10));
         assert_eq!(r.ratios(&ours(10)), [("RetransSegs".to_owned(), 1.0)]);
     }

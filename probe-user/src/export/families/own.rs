@@ -43,7 +43,7 @@ pub const OWN: &[Family] = &[
         unit: "runs",
         help: "Runs of a hook.",
         source: "run_cnt of the program, by its descriptor's /proc/self/fdinfo",
-        meaning: "Absent unless the sysctl kernel.bpf_stats_enabled is 1; runs while it was 0 are not counted.",
+        meaning: "Absent until the sysctl kernel.bpf_stats_enabled is 1; runs while it is 0 are not counted.",
         field: None,
         read: Read::OwnCounter(|_, own| each_hook(own, |hook| hook.runs.map(|count| count as f64))),
     },
@@ -53,7 +53,7 @@ pub const OWN: &[Family] = &[
         unit: "seconds",
         help: "Time spent in runs of a hook.",
         source: "run_time_ns of the program, by its descriptor's /proc/self/fdinfo",
-        meaning: "What the measurement costs the machine's CPUs. Absent unless the sysctl kernel.bpf_stats_enabled is 1.",
+        meaning: "What the measurement costs the machine's CPUs. Absent until the sysctl kernel.bpf_stats_enabled is 1; runs while it is 0 are not counted.",
         field: None,
         read: Read::OwnCounter(|_, own| each_hook(own, |hook| hook.run_time.map(|time| time.as_secs_f64()))),
     },
@@ -91,6 +91,18 @@ pub const OWN: &[Family] = &[
         field: None,
         read: Read::OwnGauge(|_, own| {
             own.sweep.iter().map(|sweep| (Vec::new(), sweep.duration.as_secs_f64())).collect()
+        }),
+    },
+    Family {
+        name: "flowprobe_last_sweep_timestamp_seconds",
+        labels: &[],
+        unit: "seconds since 1970",
+        help: "When the last sweep over all sockets ended.",
+        source: "CLOCK_REALTIME",
+        meaning: "Sums of live connections are of this moment. One that stands still for some periods says that a sweep does not come to its end: it waits for the lock of each socket, which a thread keeps whose memory does not come (a page of a network file system that hangs). Then `/-/ready` says so, and the daemon's process may outlive its end until that thread goes on. Absent before the first sweep.",
+        field: None,
+        read: Read::OwnGauge(|_, own| {
+            own.sweep.iter().map(|sweep| (Vec::new(), seconds(sweep.ended))).collect()
         }),
     },
     Family {
