@@ -2,13 +2,13 @@
 
 use super::{
     grafana::{Dashboard, Row, lines, query},
-    promql::{quantile, rate, share},
+    promql::{CLIENT, quantile, rate, share},
 };
 
 pub(super) fn dashboard() -> Dashboard {
     let busy = rate("busy_seconds", "", "");
-    let failed = rate("connect_failures", "", "");
-    let tried = format!("({failed} + {})", rate("connections_opened", "", "role=\"client\""));
+    let failed = rate("connect_failures", "", CLIENT);
+    let tried = format!("({failed} + {})", rate("connections_opened", "", CLIENT));
     Dashboard {
         uid: "flowprobe-connections",
         title: "flowprobe / Connection health",
@@ -26,10 +26,10 @@ pub(super) fn dashboard() -> Dashboard {
                     )
                     .stacked(),
                     lines(
-                        "Connects that failed, by reason",
+                        "Handshakes that failed, by reason",
                         "cps",
-                        "Connects of this host in a second that did not lead to a connection.",
-                        vec![query(rate("connect_failures", "reason", ""), "{{reason}}")],
+                        "Connections in a second that ended before their handshake completed. Of role client: connects of this host.",
+                        vec![query(rate("connect_failures", "role, reason", ""), "{{role}} {{reason}}")],
                     )
                     .stacked(),
                     lines(

@@ -2,12 +2,12 @@
 
 use super::{
     grafana::{Dashboard, Row, lines, query},
-    promql::{rate, retransmitted, share},
+    promql::{HAS_PAYLOAD, rate, retransmitted, share},
 };
 
 pub(super) fn dashboard() -> Dashboard {
-    let all = rate("retransmitted_segments", "", "");
-    let spurious = rate("spurious_retransmitted_segments", "", "");
+    let again = rate("retransmitted_segments", "", HAS_PAYLOAD);
+    let needless = rate("needless_retransmitted_segments", "", "");
     let sent = rate("data_segments_sent", "", "");
     let episodes = rate("loss_episodes", "", "");
     Dashboard {
@@ -41,11 +41,11 @@ pub(super) fn dashboard() -> Dashboard {
                     lines(
                         "Needless and lost",
                         "percentunit",
-                        "Of the segments with payload sent: sent again; sent again though the first had arrived (receivers said so); and the difference, an estimate of what was lost.",
+                        "Of the segments with payload sent: sent again; sent again without need, as receivers reported or the kernel found; and the difference, an estimate of what was lost. A needless SYN or SYN-ACK is among the needless.",
                         vec![
                             query(retransmitted(""), "sent again"),
-                            query(share(&spurious, &sent), "needless"),
-                            query(format!("clamp_min({all} - {spurious}, 0) / ({sent} > 0)"), "lost (estimate)"),
+                            query(share(&needless, &sent), "needless"),
+                            query(format!("clamp_min({again} - {needless}, 0) / ({sent} > 0)"), "lost (estimate)"),
                         ],
                     ),
                     lines(
@@ -107,9 +107,9 @@ pub(super) fn dashboard() -> Dashboard {
                     )
                     .stacked(),
                     lines(
-                        "Needless retransmissions taken back",
+                        "Needless retransmissions",
                         "none",
-                        "Segments in a second that the kernel found to have been sent again for nothing.",
+                        "Segments in a second that were sent again for nothing, as receivers reported or the kernel found when it took an episode back.",
                         vec![query(rate("needless_retransmitted_segments", "", ""), "needless")],
                     ),
                 ],

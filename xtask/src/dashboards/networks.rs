@@ -2,7 +2,7 @@
 
 use super::{
     grafana::{Dashboard, Row, lines, query},
-    promql::{NETWORK, of, quantile, rate, retransmitted, share},
+    promql::{CLIENT, NETWORK, of, quantile, rate, retransmitted, share},
 };
 
 const NAME: &str = "{{service}} {{prefix}} {{bgp_prefix}} {{asn}} {{country}} {{list}}";
@@ -96,7 +96,7 @@ pub(super) fn dashboard() -> Dashboard {
                         "Connect failures",
                         "cps",
                         "Connects of this host in a second that did not lead to a connection.",
-                        vec![query(top(&rate("connect_failures", NETWORK, "")), NAME)],
+                        vec![query(top(&rate("connect_failures", NETWORK, CLIENT)), NAME)],
                     ),
                 ],
             },

@@ -2,11 +2,11 @@
 
 use super::{
     grafana::{Dashboard, Row, lines, query},
-    promql::{of, quantile, rate, retransmitted},
+    promql::{CLIENT, of, quantile, rate, retransmitted},
 };
 
 pub(super) fn dashboard() -> Dashboard {
-    let failures = rate("connect_failures", "", "");
+    let failures = rate("connect_failures", "", CLIENT);
     Dashboard {
         uid: "flowprobe-overview",
         title: "flowprobe / Overview",

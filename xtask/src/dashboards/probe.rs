@@ -48,7 +48,7 @@ pub(super) fn dashboard() -> Dashboard {
                     lines(
                         "Configuration",
                         "short",
-                        "1: the file as it is now is in force. 0: it cannot be used, and the one from before is. Nothing without a file.",
+                        "1: what was read last, at the start or a reload, is in force. 0: it cannot be used, and what was before it is.",
                         vec![query(format!("min(flowprobe_config_last_reload_successful{OWN})"), "in force")],
                     )
                     .number(),
@@ -133,10 +133,14 @@ pub(super) fn dashboard() -> Dashboard {
                     lines(
                         "Sweep",
                         "s",
-                        "How long the last walk over all sockets took.",
+                        "How long the last walk over all sockets took, the time between two, and how long ago the last one ended.",
                         vec![
                             query(own("flowprobe_sweep_duration_seconds"), "{{instance}}: took"),
                             query(own("flowprobe_sweep_period_seconds"), "{{instance}}: one every"),
+                            query(
+                                format!("time() - flowprobe_last_sweep_timestamp_seconds{OWN}"),
+                                "{{instance}}: age of the last",
+                            ),
                         ],
                     ),
                     lines(

@@ -35,9 +35,15 @@ pub(super) fn quantile(quantile: &str, name: &str, by: &str, more: &str) -> Stri
     )
 }
 
+/// Matches connections that this host asked for.
+pub(super) const CLIENT: &str = "role=\"client\"";
+
+/// Matches retransmissions of segments that may have payload: of all but the handshake's.
+pub(super) const HAS_PAYLOAD: &str = "cause!~\"syn|synack\"";
+
 /// Segments with payload sent again, as a share of those sent.
 pub(super) fn retransmitted(by: &str) -> String {
-    share(&rate("retransmitted_segments", by, "cause!~\"syn|synack\""), &rate("data_segments_sent", by, ""))
+    share(&rate("retransmitted_segments", by, HAS_PAYLOAD), &rate("data_segments_sent", by, ""))
 }
 
 /// A share of what there is; absent where there is nothing.
