@@ -84,7 +84,8 @@ pub(super) const ALL: [Question; 11] = [
                  a dump of our own that only counts messages; the empty iterator is an iter/tcp program that returns at once, which is what the \
                  kernel's walk costs before a program looks at anything: of the walk is a look's CPU by that of the same round. Active: one exchange on every connection since the last sweep; \
                  newly idle: none since the last, idle: none since the one before that. All day: a daemon that is left alone while all \
-                 are idle, from the end of a sweep to the end of a later one. The fitted lines minimise relative errors.",
+                 are idle, from the end of a sweep to the end of a later one. A round goes over all sizes, each of which is opened for it, so a \
+                 range holds what the machine did in all of the part's time. The fitted lines, one a round, minimise relative errors.",
         columns: &[
             "cpu",
             "wall",

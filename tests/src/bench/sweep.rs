@@ -2,7 +2,8 @@
 //! and the kernel's walk alone.
 //!
 //! In turn: each of the others comes some time after a sweep, and a sweep some time after the last of them, so that none finds in
-//! the caches what another has just brought there.
+//! the caches what another has just brought there. A round goes over all sizes, so that what is measured of one size is spread over the
+//! part's whole time, and so is what the machine does meanwhile.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ const SS: &str = "ss -tinO";
 const DUMP_INFO: &str = "inet_diag with TCP_INFO";
 const DUMP: &str = "inet_diag without";
 /// A round: each sweep and what comes before the next, which is due a hundred times the dearer of two sweeps later.
-const TURNS: [(&str, &[&str]); 3] = [(IDLE, &[WALK]), (ACTIVE, &[DUMP_INFO, DUMP]), (NEWLY_IDLE, &[SS])];
+const TURNS: [(&str, &[&str]); 3] = [(ACTIVE, &[DUMP_INFO, DUMP]), (NEWLY_IDLE, &[SS]), (IDLE, &[WALK])];
 /// Of a sweep's time, what passes before another looks: with two of them two thirds of what passes before the next sweep.
 const BETWEEN: u32 = 33;
 const LONG: Duration = Duration::from_secs(300);
@@ -44,10 +45,16 @@ struct Cost {
 }
 
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
-    for &sockets in &context.plan.sizes {
-        context.say(&format!("{sockets} sockets"));
-        if let Err(error) = at(context, sockets, samples) {
-            samples.absent(format!("{sockets} sockets"), format!("{error:#}"));
+    let (of_few, of_many) = context.plan.sweeps;
+    let rounds_of = |sockets| if sockets > plan::MANY { of_many } else { of_few };
+    let most = context.plan.sizes.iter().max().copied();
+    for round in 1..=of_few.max(of_many) {
+        for &sockets in context.plan.sizes.iter().filter(|sockets| round <= rounds_of(**sockets)) {
+            context.say(&format!("{sockets} sockets, round {round}"));
+            let is_last = most == Some(sockets) && round == rounds_of(sockets);
+            if let Err(error) = at(context, sockets, is_last, samples) {
+                samples.absent(format!("{sockets} sockets"), format!("{error:#}"));
+            }
         }
     }
     for method in METHODS {
@@ -77,35 +84,31 @@ fn fitted(context: &Context<'_>, row: &str, name: &str, unit: &'static str, samp
     }
 }
 
-fn at(context: &Context<'_>, sockets: u64, samples: &mut Samples) -> Result<()> {
+/// One round at one size; the last of the largest size ends with a daemon that sweeps when it wants to.
+fn at(context: &Context<'_>, sockets: u64, is_last: bool, samples: &mut Samples) -> Result<()> {
     let row = format!("{sockets} sockets");
     let daemon = Daemon::start(&Setting::sweeping_when_asked())?;
     let mut holding = Holding::start(sockets, 1.0, 0)?;
     driver::settle(context.plan)?;
-    // The first one adds up what the opening brought; the second finds them newly idle.
+    // Adds up what the opening brought.
     daemon.sweep()?;
-    daemon.sweep()?;
-    let (of_few, of_many) = context.plan.sweeps;
-    let sweeps = if sockets > plan::MANY { of_many } else { of_few };
-    for _ in 0..sweeps {
-        let mut round = Vec::new();
-        for (method, others) in TURNS {
-            if method == ACTIVE {
-                holding.touch()?;
-            }
-            let sweep = daemon.sweep()?;
-            ensure!(sweep.sockets >= sockets as f64, "the sweep saw {} sockets of {sockets}", sweep.sockets);
-            round.push((method, Cost { cpu_us: sweep.cpu_us, wall_us: sweep.wall_us }));
-            for other in others {
-                pause(Duration::from_secs_f64(sweep.cpu_us / 1e6) * BETWEEN);
-                round.extend(cost_of(other, &holding, samples)?.map(|cost| (*other, cost)));
-            }
+    let mut round = Vec::new();
+    for (method, others) in TURNS {
+        if method == ACTIVE {
+            holding.touch()?;
         }
-        add(samples, &row, &round, sockets);
+        let sweep = daemon.sweep()?;
+        ensure!(sweep.sockets >= sockets as f64, "the sweep saw {} sockets of {sockets}", sweep.sockets);
+        round.push((method, Cost { cpu_us: sweep.cpu_us, wall_us: sweep.wall_us }));
+        for other in others {
+            pause(Duration::from_secs_f64(sweep.cpu_us / 1e6) * BETWEEN);
+            round.extend(cost_of(other, &holding, samples)?.map(|cost| (*other, cost)));
+        }
     }
+    add(samples, &row, &round, sockets);
     samples.add(format!("{row}: flowprobe/resident"), "MiB", resident_kib(daemon.id())? as f64 / 1024.0);
     daemon.stop()?;
-    if context.plan.sizes.last() == Some(&sockets) {
+    if is_last {
         share(context, samples)?;
     }
     Ok(())
