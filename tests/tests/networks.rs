@@ -298,6 +298,15 @@ fn check_config_says_what_is_wrong_or_what_it_costs() -> Result<()> {
     expect("the exit code", done.code, Some(1))?;
     ensure!(done.err.contains("l.txt:2: "), "it says: {}", done.err);
 
+    // The options beside it are heeded as at a start.
+    good.put("l.txt", "192.0.2.0/24 lab\n")?;
+    let done = good.run(&["daemon", "--check-config", "--listen", "127.0.0.1:9"])?;
+    ensure!(done.code == Some(0) && done.out.contains("listen    127.0.0.1:9\n"), "{done:?}");
+    let web = good.put("web.yml", "nonsense: 1\n")?;
+    let done = good.run(&["daemon", "--check-config", "--web.config.file", &web.to_string_lossy()])?;
+    expect("the exit code", done.code, Some(1))?;
+    ensure!(done.err.contains("web.yml"), "it says: {}", done.err);
+
     let bad = Configured::new("sweep_period = '5'\n\n[networks]\nlabels = ['prefx']\n")?;
     let done = bad.run(&["daemon", "--check-config"])?;
     expect("the exit code", done.code, Some(1))?;

@@ -69,9 +69,7 @@ impl Summary {
 fn notes(config: &Config) -> Vec<String> {
     let networks = &config.networks;
     let usual = Config::default();
-    let has_other_lengths = |of: &Settings| {
-        (of.v4_prefix_len, of.v6_prefix_len) != (usual.networks.v4_prefix_len, usual.networks.v6_prefix_len)
-    };
+    let lengths = |of: &Settings| (of.v4_prefix_len, of.v6_prefix_len);
     let bounds = |of: &Config| (of.groups, of.privacy.min_clients);
     let has = |label| networks.labels.contains(&label);
     let unused = |is_set: bool, is_used: bool, key: &str, labels: &str| {
@@ -91,7 +89,7 @@ fn notes(config: &Config) -> Vec<String> {
             "`bgp_prefix` or `asn`",
         ),
         unused(
-            has_other_lengths(networks),
+            lengths(networks) != lengths(&usual.networks),
             has(Label::Prefix),
             "a length of prefixes (networks.v4_prefix_len, networks.v6_prefix_len)",
             "`prefix`",

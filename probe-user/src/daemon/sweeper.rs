@@ -213,10 +213,8 @@ impl Work {
         let (begun, cpu_before) = (Instant::now(), cpu_of_this_thread());
         let spent = || cpu_of_this_thread().saturating_sub(cpu_before);
         let ledger = Arc::clone(&self.ledger);
-        let mut is_made = false;
         match self.probe.account(&mut |record| _ = ledger.add(record)) {
             Ok(walk) => {
-                is_made = true;
                 self.visited.retain(|inode| walk.unvisited.contains(inode));
                 self.visited.extend(walk.counters.keys());
                 if let Some(why) = &walk.incomplete {
@@ -230,14 +228,12 @@ impl Work {
                 let period = self.period.max(rest);
                 self.say_if_stretched(period, cpu);
                 self.ledger.swept(walk, Timing { took, rest, period });
+                self.recount_if_records_were_lost();
             }
             Err(error) => {
                 self.ledger.sweep_failed();
                 warn!("no sweep: {error:#}");
             }
-        }
-        if is_made {
-            self.recount_if_records_were_lost();
         }
         if self.settled.elapsed() >= SETTLE_EVERY {
             self.settled = Instant::now();

@@ -149,7 +149,7 @@ impl Measure {
         match self {
             Self::Loss => {
                 let sent = flow.data_segs_out.filter(|sent| *sent > 0)?;
-                let handshake = flow.retrans_syn.unwrap_or(0) + flow.retrans_synack.unwrap_or(0);
+                let handshake = flow.retrans_syn?.saturating_add(flow.retrans_synack?);
                 let lost = flow.lost_segs_estimate?.saturating_sub(handshake);
                 Some(f64::from(lost) / f64::from(sent) * 100.0)
             }
@@ -271,8 +271,19 @@ mod tests {
 
     #[test]
     fn loss_is_of_data_segments_and_unknown_without_any() {
-        let mut flow = Flow { data_segs_out: Some(200), lost_segs_estimate: Some(3), ..sample::bare() };
+        let mut flow = Flow {
+            data_segs_out: Some(200),
+            lost_segs_estimate: Some(3),
+            retrans_syn: Some(0),
+            retrans_synack: Some(0),
+            ..sample::bare()
+        };
         assert_eq!(Measure::Loss.of(&flow), Some(1.5));
+        flow.retrans_syn = Some(2);
+        assert_eq!(Measure::Loss.of(&flow), Some(0.5));
+        // A needless SYN-ACK is in no estimate and is taken off all the same.
+        flow.retrans_synack = Some(2);
+        assert_eq!(Measure::Loss.of(&flow), Some(0.0));
         flow.data_segs_out = Some(0);
         assert_eq!(Measure::Loss.of(&flow), None);
         flow = Flow { data_segs_out: Some(200), lost_segs_estimate: None, ..flow };

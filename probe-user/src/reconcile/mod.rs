@@ -73,8 +73,7 @@ impl Reconciliation {
         ours: &BTreeMap<u32, NamespaceSums>,
     ) {
         let stands = |inode: &u32| counters.contains_key(inode) || unvisited.contains(inode);
-        let known: BTreeSet<u32> = self.namespaces.keys().copied().collect();
-        let is_over = |inode: &u32| known.contains(inode) || self.strangers.contains(inode);
+        let is_over = |inode: &u32| self.namespaces.contains_key(inode) || self.strangers.contains(inode);
         let (gone, strangers) = ours.keys().copied().filter(|inode| !stands(inode)).partition(is_over);
         (self.gone, self.strangers) = (gone, strangers);
         self.namespaces.retain(|inode, _| stands(inode));
