@@ -120,9 +120,10 @@ pub struct Counters {
     pub sndbuf_limited_jiffies: u32,
     /// Segments sent again, as the kernel counts them (tcp_sock.total_retrans).
     pub retrans_segs: u32,
-    /// Segments that the peer reported as received twice (tcp_sock.dsack_dups, RFC 2883).
+    /// Segments that the peer reported as received twice (tcp_sock.dsack_dups, RFC 2883), no more than were sent again.
     pub spurious_segs: u32,
-    /// Segments sent again without need: reported by the peer, or sent in episodes that were taken back; each once.
+    /// Segments sent again without need: reported by the peer, or sent in episodes that were taken back; each once. No more than were
+    /// sent again.
     pub needless_segs: u32,
     /// Segments acknowledged with a congestion mark (tcp_sock.delivered_ce, RFC 3168).
     pub ce_delivered_segs: u32,

@@ -140,6 +140,18 @@ pub const fn cause_of(state: u8, ca_state: u8, pending: u8, loss_by_timer: bool)
     }
 }
 
+/// Segments sent again without need, of which the peer's reports and our own evidence say `said` (tcp_sock.dsack_dups): no more than
+/// were sent again, and nothing that was handed out is taken back.
+///
+/// The kernel adds a report up before it doubts it (tcp_dsack_seen): it may be of a copy that the network made, or made up, of a window's
+/// length at a time, and enough of these wrap the kernel's counter.
+#[inline(always)]
+#[must_use]
+pub const fn believed(said: u32, sent_again: u32, handed_out: u32) -> u32 {
+    let segs = if said < sent_again { said } else { sent_again };
+    if segs.wrapping_sub(handed_out).cast_signed() < 0 { handed_out } else { segs }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +178,22 @@ mod tests {
     fn a_syn_that_timed_out_is_a_syn() {
         assert_eq!(cause_of(state::SYN_SENT, ca_state::LOSS, 0, true), Cause::Syn);
         assert_eq!(cause_of(state::FIN_WAIT1, ca_state::LOSS, 0, true), Cause::Rto);
+    }
+
+    #[test]
+    fn reports_that_are_made_up_never_exceed_what_was_sent_again() {
+        let (mut said, mut handed_out) = (0_u32, 0);
+        for step in 0..20_000_u32 {
+            // Some 740,000 a report, as of a window of 1 GiB; now and then a segment is sent again.
+            said = said.wrapping_add(740_000);
+            let sent_again = step / 100;
+            let believed = believed(said, sent_again, handed_out);
+            assert!(believed >= handed_out && believed <= sent_again, "{step}: {believed}");
+            handed_out = believed;
+        }
+        assert_eq!(believed(3, 5, 1), 3);
+        assert_eq!(believed(7, 5, 1), 5);
+        assert_eq!(believed(0, 5, 4), 4, "the kernel's counter went over");
     }
 
     #[test]

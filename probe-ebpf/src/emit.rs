@@ -13,7 +13,7 @@ use probe_common::{
     histogram::{BUCKETS, NearHistogram},
     loss::Loss,
     record::{Counters, FlowHead, FlowRecord, flag, kind},
-    tcp::state,
+    tcp::{believed, state},
 };
 
 use crate::{
@@ -198,7 +198,9 @@ pub(crate) fn counters(tp: TcpSock, flow: &FlowState, trouble: Option<&Trouble>,
     if let Some(trouble) = trouble {
         add_trouble(into, trouble);
     }
-    into.needless_segs = into.needless_segs.min(into.retrans_segs);
+    let (spurious, needless) = trouble.map_or((0, 0), Trouble::accounted_needless);
+    into.spurious_segs = believed(into.spurious_segs, into.retrans_segs, spurious);
+    into.needless_segs = believed(into.needless_segs, into.retrans_segs, needless);
 }
 
 #[inline(always)]

@@ -144,8 +144,9 @@ const _: () = assert!(size_of::<Trouble>() <= 512 - 72);
 /// Places among the narrow counters.
 const SEGS_OUT: usize = place_of(offset_of!(Counters, segs_out));
 const SEGS_IN: usize = place_of(offset_of!(Counters, segs_in));
-const RETRANS_SEGS: usize =
-    (offset_of!(Counters, retrans_segs) - offset_of!(Counters, rtt_samples)) / 4 - Counters::NARROW;
+const RETRANS_SEGS: usize = place_of(offset_of!(Counters, retrans_segs)) - Counters::NARROW;
+const SPURIOUS_SEGS: usize = place_of(offset_of!(Counters, spurious_segs)) - Counters::NARROW;
+const NEEDLESS_SEGS: usize = place_of(offset_of!(Counters, needless_segs)) - Counters::NARROW;
 
 const fn place_of(offset: usize) -> usize {
     (offset - offset_of!(Counters, rtt_samples)) / 4
@@ -156,6 +157,12 @@ impl Trouble {
     #[inline(always)]
     pub(crate) fn accounted_retrans_segs(&self) -> u32 {
         self.accounted_narrow[RETRANS_SEGS]
+    }
+
+    /// Of these, those sent again without need: as the peer reported, and by either evidence.
+    #[inline(always)]
+    pub(crate) fn accounted_needless(&self) -> (u32, u32) {
+        (self.accounted_narrow[SPURIOUS_SEGS], self.accounted_narrow[NEEDLESS_SEGS])
     }
 }
 

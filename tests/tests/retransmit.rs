@@ -39,6 +39,11 @@ fn mixed_faults_have_one_cause_each() -> Result<()> {
 }
 
 #[test]
+fn copies_of_the_network_are_not_spurious() -> Result<()> {
+    hold(retransmit::copies_of_the_network_are_not_spurious)
+}
+
+#[test]
 fn reordering_is_spurious_and_no_loss() -> Result<()> {
     hold(retransmit::reordering_is_spurious)
 }

@@ -60,7 +60,7 @@ impl Shared {
 struct Flight {
     due_ns: u64,
     order: u64,
-    index: usize,
+    index: Option<usize>,
     direction: Direction,
     bytes: Vec<u8>,
 }
@@ -173,6 +173,17 @@ impl Engine {
             due_ns = due_ns.max(line.last_due_ns);
             line.last_due_ns = due_ns;
         }
+        drop(guard);
+        if action == Some(Action::Copy) {
+            self.send(due_ns, Some(index), direction, bytes.clone());
+            self.send(due_ns, None, direction, bytes);
+        } else {
+            self.send(due_ns, Some(index), direction, bytes);
+        }
+    }
+
+    /// Behind all that are due at the same time; a copy has no place in the ledger.
+    fn send(&mut self, due_ns: u64, index: Option<usize>, direction: Direction, bytes: Vec<u8>) {
         self.order += 1;
         self.flights.push(Reverse(Flight { due_ns, order: self.order, index, direction, bytes }));
     }
@@ -183,7 +194,9 @@ impl Engine {
             let Some(Reverse(flight)) = self.flights.pop() else { return };
             let mut guard = self.shared.lock();
             if guard.blackout {
-                guard.book.drop(flight.index, DropReason::Blackout);
+                if let Some(index) = flight.index {
+                    guard.book.drop(index, DropReason::Blackout);
+                }
                 continue;
             }
             let now_ns = monotonic_ns();
@@ -195,9 +208,10 @@ impl Engine {
             } else {
                 write(tun, &flight.bytes)
             };
-            match written {
-                Ok(_) => guard.book.leave(flight.index, now_ns, &flight.bytes),
-                Err(_) => guard.book.drop(flight.index, DropReason::Device),
+            match (flight.index, written) {
+                (Some(index), Ok(_)) => guard.book.leave(index, now_ns, &flight.bytes),
+                (Some(index), Err(_)) => guard.book.drop(index, DropReason::Device),
+                (None, _) => {}
             }
         }
     }

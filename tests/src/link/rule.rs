@@ -66,6 +66,8 @@ pub enum Action {
     Drop,
     /// It arrives this much later than it would, behind the segments that were sent after it.
     Hold(Duration),
+    /// It arrives twice, the second behind the first. The copy is not its sender's and not in the ledger.
+    Copy,
 }
 
 /// One rule of a direction.

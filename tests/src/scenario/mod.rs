@@ -106,6 +106,7 @@ pub const IN_VM: &[Scenario] = scenarios![
     retransmit::dropped_syn_is_syn,
     retransmit::dropped_synack_is_synack,
     retransmit::mixed_faults,
+    retransmit::copies_of_the_network_are_not_spurious,
     retransmit::conservation,
     retransmit::unplugged_cable,
     situation_open::fast_open,

@@ -212,6 +212,26 @@ pub fn reordering_is_spurious(probe: &Probe) -> Result<()> {
     expect("lost_segs_estimate", run.server.u64("lost_segs_estimate")?, 0)
 }
 
+/// What the network brings twice was not sent twice: the peer reports it, and nothing of it is taken for needless.
+///
+/// # Errors
+/// When a retransmission is claimed, or more reports count than segments were sent again.
+pub fn copies_of_the_network_are_not_spurious(probe: &Probe) -> Result<()> {
+    let link = link(Gso::Off)?;
+    for segment in [15, 40, 41, 90] {
+        link.rule(Rule::new(Direction::ToClient, Pick::Data(segment), Action::Copy));
+    }
+    let run = Download::of(300_000).run(probe, &link)?;
+    run.retransmissions_agree()?;
+    ensure!(run.served.info.dsack_dups >= 1, "the peer reported nothing: the scenario proves nothing");
+    let sent_again = run.down()?.retransmitted.total();
+    for field in ["spurious_segs", "needless_segs"] {
+        let segs = run.server.u64(field)?;
+        ensure!(segs <= sent_again, "{field} is {segs}, and {sent_again} were sent again");
+    }
+    Ok(())
+}
+
 /// 10 ms each way, 1 % loss, 3 MB: every retransmission counted with a cause, the estimate equal to the drops, the
 /// median in the bucket of 20 ms.
 ///
