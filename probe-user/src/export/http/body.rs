@@ -7,7 +7,8 @@ use std::{io::Write as _, mem};
 use axum::body::Body;
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
+use tokio::task;
 
 use super::Pieces;
 
@@ -18,11 +19,14 @@ const PIECE: usize = 16 << 10;
 /// it for whole.
 pub(super) fn body(pieces: Pieces, gzip: bool) -> Body {
     let pieces = if gzip { Box::new(Gzip::of(pieces)) } else { pieces };
-    Body::from_stream(stream::iter(pieces.inspect(|piece| {
-        if let Err(reason) = piece {
+    Body::from_stream(stream::iter(pieces).then(async |piece| {
+        // A client that reads quickly would have all of them made in one go, while those that share the thread wait.
+        task::yield_now().await;
+        if let Err(reason) = &piece {
             tracing::error!("a scrape was broken off: {reason}");
         }
-    })))
+        piece
+    }))
 }
 
 struct Gzip {

@@ -81,7 +81,7 @@ impl List {
 }
 
 impl Place {
-    /// The connection's request is complete: from now on it may hold the text of a scrape.
+    /// The connection's request is complete and allowed: from now on it may hold the text of a scrape.
     pub(super) fn request_arrived(&self) {
         let mut list = self.connections.lock();
         let oldest = list.open.iter().position(|open| open.asked);

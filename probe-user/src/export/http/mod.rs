@@ -3,7 +3,7 @@
 //! Reads a [`MetricsSource`] when asked, over TCP or a unix socket, with TLS and users where a [`Web`] configuration says so.
 //! One request a connection, GET and HEAD only. A client can hold a connection for [`Limits::total`] at most, a TLS
 //! handshake included; the number of connections is bounded, and a new one displaces the one that has been silent longest,
-//! so silent clients never lock an honest one out. Costs one task and at most 16 kB a connection (with TLS, a
+//! so clients that are silent or not allowed never displace a scrape. Costs one task and at most 16 kB a connection (with TLS, a
 //! handshake message of 64 kB too, rustls' bound), besides two pieces of a scrape's text and the snapshot that it is made of.
 
 use std::{future::Future, io, pin::Pin, pin::pin, sync::Arc, time::Duration};
@@ -72,7 +72,7 @@ pub trait MetricsSource: Send + Sync {
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
-    /// … of these with a request that has arrived: each may hold the snapshot of a scrape.
+    /// … of these with a request that is allowed: each may hold the snapshot of a scrape.
     pub answers: usize,
     /// Time for a TLS handshake, and again for the head of the request.
     pub head: Duration,
@@ -197,11 +197,18 @@ async fn exchange(
     limits: Limits,
 ) -> Result<(), String> {
     let service = service_fn(async |request: Request<Incoming>| {
-        place.request_arrived();
-        let Some((web, access)) = web else { return routes.call(request).await };
+        let Some((web, access)) = web else {
+            place.request_arrived();
+            return routes.call(request).await;
+        };
+        // Who waits for a password to be checked counts as silent: wrong ones take no place from a scrape.
         let allowed = web.is_allowed(access, request.headers().get(header::AUTHORIZATION)).await;
-        let mut response =
-            if allowed { routes.call(request).await? } else { routes::not_allowed_in().into_response() };
+        let mut response = if allowed {
+            place.request_arrived();
+            routes.call(request).await?
+        } else {
+            routes::not_allowed_in().into_response()
+        };
         set_headers(&mut response, access);
         Ok(response)
     });

@@ -15,7 +15,7 @@ use std::{
 
 use axum::http::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
-use tokio::task;
+use tokio::{sync, task};
 
 pub use self::{fault::Fault, users::Users};
 use self::{file::File, users::Checked};
@@ -48,6 +48,8 @@ pub struct Web {
     read: Mutex<Inputs>,
     successful: AtomicBool,
     checked: Arc<Checked>,
+    /// The turn to look at the files.
+    turn: Arc<sync::Mutex<()>>,
 }
 
 /// Bytes of a file, or why there are none.
@@ -75,14 +77,22 @@ impl Web {
             read: Mutex::new(Inputs { own, named }),
             successful: AtomicBool::new(true),
             checked: Arc::default(),
+            turn: Arc::default(),
         })
     }
 
     /// What is in force now.
     pub async fn current(self: &Arc<Self>) -> Arc<Access> {
+        // One look at a time: clients that wait are tasks, not threads. The turn ends with the look, also when the client has
+        // gone away meanwhile.
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let this = Arc::clone(self);
+        let look = move || {
+            let _turn = turn;
+            this.look();
+        };
         // Off the threads that answer: a disk may be slow.
-        if let Err(e) = task::spawn_blocking(move || this.look()).await {
+        if let Err(e) = task::spawn_blocking(look).await {
             tracing::error!("reading {} failed inside: {e}; please report this", self.path.display());
         }
         Arc::clone(&lock(&self.access))

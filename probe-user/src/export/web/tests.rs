@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -205,10 +206,61 @@ impl MetricsSource for Metrics {
 }
 
 async fn server(limits: Limits, web: Arc<Web>) -> SocketAddr {
+    server_of(limits, web, Arc::new(Metrics)).await
+}
+
+async fn server_of(limits: Limits, web: Arc<Web>, source: Arc<dyn MetricsSource>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve_within(limits, listener.into(), Some(web), Arc::new(Metrics), std::future::pending()));
+    tokio::spawn(serve_within(limits, listener.into(), Some(web), source, std::future::pending()));
     address
+}
+
+/// Says when it was asked, and answers when it is let.
+#[derive(Default)]
+struct Held {
+    asked: Notify,
+    let_go: Notify,
+}
+
+impl MetricsSource for Held {
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn render(&self, format: Format) -> Rendered<'_> {
+        Box::pin(async move {
+            self.asked.notify_one();
+            self.let_go.notified().await;
+            Metrics.render(format).await
+        })
+    }
+}
+
+/// A scrape with a password, over plain HTTP.
+async fn ask(address: SocketAddr, credentials: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let field = STANDARD.encode(credentials);
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {field}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn wrong_passwords_displace_no_scrape() {
+    let folder = Folder::new(&format!("basic_auth_users:\n  a: {}\n", bcrypt::hash("x", 4).unwrap()));
+    let held = Arc::new(Held::default());
+    let limits = Limits { answers: 1, ..patient() };
+    let address = server_of(limits, folder.load().unwrap(), held.clone()).await;
+    let scrape = tokio::spawn(ask(address, "a:x"));
+    timeout(PATIENCE, held.asked.notified()).await.expect("it was not asked");
+    for _ in 0..10 {
+        assert!(ask(address, "a:y").await.starts_with("HTTP/1.1 401 "));
+    }
+    held.let_go.notify_one();
+    assert!(scrape.await.unwrap().starts_with("HTTP/1.1 200 "));
 }
 
 /// Limits of which none but the number of connections can end anything in the time of a test.
