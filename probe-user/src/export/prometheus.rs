@@ -3,7 +3,7 @@
 //! Reads nothing but what it is given, and /proc/self for `process_*`. It is made piece by piece, while what was made before is
 //! being sent: of a thousand groups it is 20 MB of text. What it costs stands in docs/performance.md, Scrapes.
 
-use std::{sync::LazyLock, vec};
+use std::{sync::LazyLock, time::Duration, vec};
 
 use bytes::Bytes;
 use prometheus::{
@@ -12,6 +12,7 @@ use prometheus::{
     process_collector::ProcessCollector,
     proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
 };
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     families::{self, Family, Kind, Read},
@@ -49,8 +50,25 @@ impl Exposition {
     /// All families, ordered by name, and behind them those of this process; one without series is left out.
     #[must_use]
     pub fn pieces(&self, format: Format, snapshot: Snapshot, own: SelfStats) -> Pieces {
-        Pieces { process: self.process.collect().into_iter(), ..Pieces::of(format, snapshot, own) }
+        Pieces { process: self.process().into_iter(), ..Pieces::of(format, snapshot, own) }
     }
+
+    /// `process_*`; of CPU time the collector has whole seconds, which a quiet daemon takes minutes to fill.
+    fn process(&self) -> Vec<MetricFamily> {
+        let mut families = self.process.collect();
+        if let Some(cpu) = families.iter_mut().find(|family| family.name() == CPU_SECONDS) {
+            cpu.set_metric(vec![counter(Vec::new(), cpu_of_this_process().as_secs_f64())]);
+        }
+        families
+    }
+}
+
+const CPU_SECONDS: &str = "process_cpu_seconds_total";
+
+/// CPU time of all its threads, in the kernel and outside (CLOCK_PROCESS_CPUTIME_ID).
+fn cpu_of_this_process() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// An exposition, to be read piece by piece; an error is one sentence and its end.

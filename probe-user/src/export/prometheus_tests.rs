@@ -200,6 +200,7 @@ fn promtool_has_nothing_to_say() {
 
 #[test]
 fn the_process_shows_itself() {
+    let before = cpu_of_this_process().as_secs_f64();
     let text = String::from_utf8(
         Exposition::default()
             .pieces(Format::Text, Snapshot::default(), SelfStats::default())
@@ -207,9 +208,12 @@ fn the_process_shows_itself() {
             .unwrap(),
     )
     .unwrap();
-    for name in ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"] {
-        assert!(text.contains(&format!("\n{name} ")), "{name}");
+    let after = cpu_of_this_process().as_secs_f64();
+    for name in ["process_resident_memory_bytes", CPU_SECONDS, "process_open_fds"] {
+        assert_eq!(text.matches(&format!("\n{name} ")).count(), 1, "{name}");
     }
+    let shown = text.lines().find_map(|line| line.strip_prefix(CPU_SECONDS)?.trim().parse::<f64>().ok());
+    assert!(shown.is_some_and(|cpu| (before..=after).contains(&cpu)), "{before} {shown:?} {after}");
 }
 
 #[test]
