@@ -3,11 +3,11 @@
 //! The file is read into memory and verified whole; each of its records is decoded once, so a look-up only walks the
 //! file's tree. Memory: the file, and about 20 bytes for each different record.
 
-use std::{collections::HashMap, io::Read, net::IpAddr, path::Path};
+use std::{collections::HashMap, fmt, io::Read, net::IpAddr, path::Path};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use maxminddb::{MaxMindDbError, Reader};
+use maxminddb::{MaxMindDbError, Metadata, Reader};
 use serde::Deserialize;
 
 use super::{
@@ -15,6 +15,9 @@ use super::{
     labels::{Asn, Country},
     table::Lengths,
 };
+
+/// The largest ones there are have some hundred megabytes.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,12 +98,22 @@ impl Mmdb {
     /// It is no MMDB file or a broken one: with the byte or the network where it breaks, as far as that is known.
     pub fn read(path: &Path, mut from: impl Read) -> Result<Self, Fault> {
         let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).map_err(|error| Fault::unreadable(path, &error))?;
-        let broken = |error: MaxMindDbError| {
-            Fault::file(path, format!("is no sound MMDB file: {error}; fetch it again"))
+        from.by_ref()
+            .take(MOST_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Fault::unreadable(path, &error))?;
+        if bytes.len() as u64 > MOST_BYTES {
+            return Err(Fault::file(path, "is longer than 1 GiB: that is no MMDB file of ASNs or countries"));
+        }
+        let unsound = |why: &dyn fmt::Display| {
+            Fault::file(path, format!("is no sound MMDB file: {why}; fetch it again"))
         };
+        let broken = |error: MaxMindDbError| unsound(&error);
+        let sound = Reader::from_source(&bytes[..]).map_err(broken)?;
+        if !is_a_tree(&bytes, sound.metadata()) {
+            return Err(unsound(&"its search tree is none"));
+        }
         let reader = Reader::from_source(bytes).map_err(broken)?;
-        // Until this is done the tree may have cycles.
         reader.verify().map_err(broken)?;
         let mut facts = HashMap::new();
         let mut lengths = Lengths::default();
@@ -197,8 +210,48 @@ impl Mmdb {
     }
 }
 
-impl std::fmt::Debug for Mmdb {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// Whether each node of the search tree is reached in one way, and that of IPv4, which has aliases, never from below itself. Otherwise
+/// the ways through a small file may be more than there is time to verify.
+fn is_a_tree(bytes: &[u8], metadata: &Metadata) -> bool {
+    let (nodes, bits) = (metadata.node_count as usize, usize::from(metadata.record_size));
+    let tree = nodes.checked_mul(bits / 4).and_then(|length| bytes.get(..length));
+    let Some(tree) = tree.filter(|tree| !tree.is_empty() && [24, 28, 32].contains(&bits)) else {
+        return false;
+    };
+    // Nodes below one; other records are data or nothing.
+    let below = |node: usize| {
+        let node = &tree[node * bits / 4..][..bits / 4];
+        let (left, right) = (&node[..bits / 8], &node[node.len() - bits / 8..]);
+        // Of 28 bits the byte in the middle has the highest four of both.
+        let (high_left, high_right) = if bits == 28 { (node[3] >> 4, node[3] & 0xf) } else { (0, 0) };
+        let number = |high: u8, low: &[u8]| {
+            low.iter().fold(usize::from(high), |sum, byte| sum << 8 | usize::from(*byte))
+        };
+        [number(high_left, left), number(high_right, right)]
+            .map(|below| Some(below).filter(|below| *below < nodes))
+    };
+    let v4 = if metadata.ip_version == 6 { (0..96).try_fold(0, |node, _| below(node)[0]) } else { None };
+    let mut is_reached = vec![false; nodes];
+    is_reached[0] = true;
+    for below in (0..nodes).flat_map(below).flatten().filter(|below| Some(*below) != v4) {
+        if std::mem::replace(&mut is_reached[below], true) {
+            return false;
+        }
+    }
+    let mut left = Vec::from_iter(v4);
+    while let Some(node) = left.pop() {
+        for below in below(node).into_iter().flatten() {
+            if Some(below) == v4 {
+                return false;
+            }
+            left.push(below);
+        }
+    }
+    true
+}
+
+impl fmt::Debug for Mmdb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mmdb({}, {} records)", self.database_type(), self.facts.len())
     }
 }

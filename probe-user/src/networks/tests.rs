@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{
     testing::{
-        mmdb::{Value, file, ipinfo_lite, map, maxmind_asn, maxmind_country},
+        mmdb::{Value, file, ipinfo_lite, map, maxmind_asn, maxmind_country, maze},
         mrt::{Dump, Path as AsPath},
     },
     *,
@@ -131,6 +131,12 @@ fn every_layout_of_mmdb_is_understood() {
         assert_eq!((mmdb.lengths().v4[24], mmdb.lengths().v6[32]), (1, 1));
         assert_eq!(mmdb.built_at().unwrap().as_second(), 5);
     }
+}
+
+#[test]
+fn an_mmdb_file_of_more_ways_than_there_is_time_for_is_refused() {
+    let refused = Mmdb::read(std::path::Path::new("x"), &maze()[..]).unwrap_err().to_string();
+    assert!(refused.contains("is no sound MMDB file: its search tree is none; fetch it again"), "{refused}");
 }
 
 #[test]

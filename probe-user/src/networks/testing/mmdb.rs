@@ -101,8 +101,6 @@ pub(crate) fn ipinfo_lite(asn: &'static str, code: &'static str) -> Value {
 
 /// A file; the networks must not overlap.
 pub(crate) fn file(kind: &'static str, build_epoch: u32, records: &[(&str, Value)]) -> Vec<u8> {
-    const EMPTY: u64 = u64::MAX;
-    const DATA: u64 = 1 << 40;
     let mut nodes: Vec<[u64; 2]> = vec![[EMPTY; 2]];
     let mut data = Vec::new();
     for (network, value) in records {
@@ -127,6 +125,22 @@ pub(crate) fn file(kind: &'static str, build_epoch: u32, records: &[(&str, Value
             }
         }
     }
+    write(kind, build_epoch, &nodes, &data)
+}
+
+const EMPTY: u64 = u64::MAX;
+const DATA: u64 = 1 << 40;
+
+/// A file in which every address of ::/96 has a record, and to which each of 2^96 ways leads.
+pub(crate) fn maze() -> Vec<u8> {
+    let mut nodes: Vec<[u64; 2]> = (1..97).map(|below| [below; 2]).collect();
+    nodes.push([DATA; 2]);
+    let mut data = Vec::new();
+    maxmind_asn(64500).write(&mut data);
+    write("maze", 1, &nodes, &data)
+}
+
+fn write(kind: &'static str, build_epoch: u32, nodes: &[[u64; 2]], data: &[u8]) -> Vec<u8> {
     let count = nodes.len() as u64;
     let mut out = Vec::new();
     for record in nodes.iter().flatten() {
