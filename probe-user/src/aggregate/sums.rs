@@ -84,12 +84,14 @@ impl Sums {
         now_ns: Option<u64>,
         client: Option<IpAddr>,
     ) -> &mut Series {
+        // Whoever completes no handshake may be nobody: SYNs can be sent from anywhere.
+        let is_doubtful = client.is_none();
         self.now = now_ns.map_or(self.now, Duration::from_nanos).max(self.now);
         // A client of IPv6 has a /64 for itself.
         let client = client
             .filter(|_| self.limits.0.min_clients > 1)
             .map(|address| self.hasher.hash_one(truncate(address, 32, 64)));
-        Arc::make_mut(self.groups.sum(group, &Addition { weight, client, now: self.now }))
+        Arc::make_mut(self.groups.sum(group, &Addition { weight, client, is_doubtful, now: self.now }))
     }
 
     /// The sums that a connection which began at `opened_ns` is counted in while it lives.

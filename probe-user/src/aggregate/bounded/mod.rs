@@ -48,6 +48,8 @@ pub(super) struct Addition {
     pub(super) weight: u64,
     /// Hash of the client that it is of, where that is certain; asked for when [`Bounds::min_clients`] is above 1.
     pub(super) client: Option<u64>,
+    /// Whether the key may be made up: then it gets a place only while half of them are free.
+    pub(super) is_doubtful: bool,
     /// Time since some fixed moment.
     pub(super) now: Duration,
 }
@@ -133,14 +135,14 @@ impl<K: Key, V: Sum> Bounded<K, V> {
 
     /// The sum to add to: the key's own, or that of its remainder.
     pub(super) fn sum(&mut self, key: &K, addition: &Addition) -> &mut V {
-        let Addition { weight, client, now } = *addition;
+        let now = addition.now;
         self.seen = self.seen.max(now);
-        if let Some(since) = self.give_place(key, weight, client) {
+        if let Some(since) = self.give_place(key, addition) {
             self.held.insert(key.clone(), Place::new(now, since));
         }
         match self.held.get_mut(key) {
             Some(place) => {
-                place.weight = place.weight.saturating_add(weight);
+                place.weight = place.weight.saturating_add(addition.weight);
                 (place.changed, place.shows) = (place.changed.max(now), 0);
                 &mut place.sum
             }
@@ -149,13 +151,21 @@ impl<K: Key, V: Sum> Bounded<K, V> {
     }
 
     /// From when on a key without a place has one: what begins before is present in the remainder. `None`: it gets none.
-    fn give_place(&mut self, key: &K, weight: u64, client: Option<u64>) -> Option<Duration> {
+    fn give_place(&mut self, key: &K, addition: &Addition) -> Option<Duration> {
         if self.held.contains_key(key) {
             return None;
         }
-        let has_room = self.held.len() < self.bounds.max;
+        let Addition { weight, client, is_doubtful, .. } = *addition;
+        let most = if is_doubtful { self.bounds.max / 2 } else { self.bounds.max };
+        let has_room = self.held.len() < most;
         if has_room && self.bounds.min_clients <= 1 {
             return Some(self.epoch);
+        }
+        if is_doubtful {
+            // Nor does it wait for a place: what is made up often would be heavy.
+            self.denied = true;
+            self.overflow += u64::from(!has_room);
+            return None;
         }
         self.denied = true;
         self.waiting.add(key, weight);

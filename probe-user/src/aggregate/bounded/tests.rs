@@ -69,7 +69,9 @@ fn held(bounded: &Bounded<Number, Count>, number: u32) -> Option<u64> {
 }
 
 fn add(bounded: &mut Bounded<Number, Count>, number: u32, weight: u64, now: u64) {
-    bounded.sum(&Number::Key(number), &Addition { weight, client: None, now: secs(now) }).0 += weight;
+    bounded
+        .sum(&Number::Key(number), &Addition { weight, client: None, is_doubtful: false, now: secs(now) })
+        .0 += weight;
 }
 
 #[test]
@@ -160,7 +162,11 @@ fn where_more_clients_are_wanted_each_key_shows_anew_that_it_has_them() {
     sums.set_bounds(bounds(2));
     assert_eq!((sums.held().count(), total(&sums)), (0, 35));
     for client in [1, 2] {
-        sums.sum(&Number::Key(3), &Addition { weight: 1, client: Some(client), now: secs(1) }).0 += 1;
+        sums.sum(
+            &Number::Key(3),
+            &Addition { weight: 1, client: Some(client), is_doubtful: false, now: secs(1) },
+        )
+        .0 += 1;
     }
     assert!(held(&sums, 3).is_some(), "it has two");
     sums.set_bounds(bounds(1));

@@ -48,6 +48,28 @@ fn live_of(aggregator: &Aggregator, name: &str) -> i64 {
 }
 
 #[test]
+fn who_completes_no_handshake_takes_half_of_the_places_at_most() {
+    let mut aggregator = aggregator(&format!("{PREFIXES}[groups]\nmax = 10\n"));
+    for network in 0..200 {
+        let mut again = synack();
+        again.remote_addr[..4].copy_from_slice(&[10, 0, network, 1]);
+        (0..100).for_each(|_| aggregator.add_synack(&again));
+        let failed = record(CLOSED, CLIENT, 0);
+        aggregator.add(&of(failed, [10, 1, network, 1], 443, 1, 2));
+    }
+    aggregator.settle();
+    assert_eq!(aggregator.snapshot().held, 5);
+    for network in 0..5 {
+        aggregator.add(&opening([192, 0, network, 1], 3));
+    }
+    assert_eq!(aggregator.snapshot().held, 10);
+    assert_eq!((0..5).map(|network| live_of(&aggregator, &format!("192.0.{network}.0/24"))).sum::<i64>(), 5);
+    let sent_again: u64 =
+        aggregator.snapshot().groups.values().map(|series| series.retransmitted(Cause::Synack)).sum();
+    assert_eq!(sent_again, 20_000);
+}
+
+#[test]
 fn records_are_put_under_service_and_network() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list.txt");
