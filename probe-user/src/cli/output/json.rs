@@ -3,9 +3,10 @@
 use std::io::{self, BufWriter, Write};
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::ser::Formatter;
 
 use super::Sink;
-use crate::flow::{Flow, field::Field};
+use crate::flow::{Flow, field::Field, filter::steers};
 
 /// Some fields of a flow, as an object.
 struct Chosen<'a>(&'a [&'static Field], &'a Flow);
@@ -17,6 +18,24 @@ impl Serialize for Chosen<'_> {
             map.serialize_entry(field.name, &field.of(self.1))?;
         }
         map.end()
+    }
+}
+
+/// Compact, and of strings also what steers a terminal is escaped: the names of cgroups are their makers'.
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut plain = fragment;
+        while let Some(at) = plain.find(steers) {
+            out.write_all(&plain.as_bytes()[..at])?;
+            let mut rest = plain[at..].chars();
+            for unit in rest.next().iter().flat_map(|c| c.encode_utf16(&mut [0; 2]).to_vec()) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            plain = rest.as_str();
+        }
+        out.write_all(plain.as_bytes())
     }
 }
 
@@ -32,9 +51,10 @@ impl<W: Write> Lines<W> {
     }
 
     fn object(&mut self, flow: &Flow) -> io::Result<()> {
+        let mut to = serde_json::Serializer::with_formatter(&mut self.out, Harmless);
         let written = match &self.fields {
-            Some(fields) => serde_json::to_writer(&mut self.out, &Chosen(fields, flow)),
-            None => serde_json::to_writer(&mut self.out, flow),
+            Some(fields) => Chosen(fields, flow).serialize(&mut to),
+            None => flow.serialize(&mut to),
         };
         written.map_err(io::Error::from)
     }
@@ -133,9 +153,15 @@ mod tests {
 
     #[test]
     fn control_characters_are_escaped() {
-        let flow = Flow { cgroup: Some("/a\u{1b}[31m\n".into()), ..sample::full() };
-        let text = written(&view(Format::Jsonl, &[]), Page::Live, Screen::default(), &[flow]);
-        assert!(text.contains(r#""/a\u001b[31m\n""#));
-        assert_eq!(text.lines().count(), 1);
+        let name = "/a\u{1b}[31m\n\u{9b}2J\u{7f}\u{202e}ä";
+        let flow = Flow { cgroup: Some(name.into()), ..sample::full() };
+        for output in [Format::Jsonl, Format::Json] {
+            let text =
+                written(&view(output, &[]), Page::Live, Screen::default(), std::slice::from_ref(&flow));
+            assert!(text.contains(r#""/a\u001b[31m\n\u009b2J\u007f\u202eä""#), "{text}");
+            let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let object = parsed.get(0).unwrap_or(&parsed);
+            assert_eq!(object["cgroup"], name);
+        }
     }
 }

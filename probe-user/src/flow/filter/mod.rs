@@ -91,12 +91,14 @@ impl fmt::Display for FilterError {
 /// The text with every character replaced that steers a terminal or hides or turns round what follows.
 #[must_use]
 pub fn clean(text: &str) -> String {
-    let steers = |c: char| {
-        let invisible =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
-        c.is_control() || invisible || c == '\u{feff}'
-    };
     text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character steers a terminal, or hides or turns round what follows.
+#[must_use]
+pub fn steers(c: char) -> bool {
+    let invisible = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+    c.is_control() || invisible || c == '\u{feff}'
 }
 
 /// A fault by its place in the text.
