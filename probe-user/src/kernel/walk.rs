@@ -53,12 +53,13 @@ pub(super) fn walk(
     let program: &mut Iter =
         ebpf.program_mut(hook.name).context("no such program")?.try_into().context("not an iterator")?;
     let traveller = Traveller::new()?;
+    let mut listings = LISTINGS;
     let mut walk = Walk::default();
     if let Some(visits) = &mut visits {
         visits.begin_sweep();
     }
     for namespace in netns::all()? {
-        let visit = visit(&traveller, &namespace, || -> Result<_> {
+        let visit = visit(&traveller, &namespace, &mut listings, || -> Result<_> {
             let mut read = || match &mut visits {
                 _ if !netstat::holds_tcp_sockets() => Ok((0, 0)),
                 Some(visits) => visits.visit(namespace.inode, || read_all(program, buffer, each)),
@@ -104,8 +105,10 @@ pub(super) fn walk(
 /// The namespaces cannot be listed.
 pub fn counters() -> Result<HashMap<u32, HashMap<String, u64>>> {
     let traveller = Traveller::new()?;
+    let mut listings = LISTINGS;
     let read = |namespace: &Namespace| {
-        Some((namespace.inode, visit(&traveller, namespace, netstat::tcp_counters).ok()?.ok()?))
+        let counters = visit(&traveller, namespace, &mut listings, netstat::tcp_counters);
+        Some((namespace.inode, counters.ok()?.ok()?))
     };
     Ok(netns::all()?.iter().filter_map(read).collect())
 }
@@ -116,11 +119,23 @@ fn read_all(program: &mut Iter, buffer: &mut Buffer, each: &mut dyn FnMut(&[u8])
     Ok(read_records(&mut file, buffer, each)?)
 }
 
-/// Visits a namespace; when the process that led there has ended, by another that leads there now. An error that
-/// [`is_gone`] then says that no process does.
-fn visit<T>(traveller: &Traveller, namespace: &Namespace, mut look: impl FnMut() -> T) -> io::Result<T> {
+/// How often in a walk all processes are listed anew: whoever makes them end by the thousand would have the walk last for minutes.
+const LISTINGS: u32 = 8;
+
+/// Visits a namespace; when the process that led there has ended, by another that leads there now, as long as there are
+/// `listings` left. An error that [`is_gone`] then says that no process does.
+fn visit<T>(
+    traveller: &Traveller,
+    namespace: &Namespace,
+    listings: &mut u32,
+    mut look: impl FnMut() -> T,
+) -> io::Result<T> {
     match traveller.visit(namespace, &mut look) {
         Err(error) if is_gone(&error) => {
+            let Some(left) = listings.checked_sub(1) else {
+                return Err(io::Error::other("too many processes ended meanwhile to look for another"));
+            };
+            *listings = left;
             let found = netns::all().map_err(io::Error::other)?;
             let found = found.iter().find(|other| other.inode == namespace.inode).ok_or(error)?;
             match traveller.visit(found, &mut look) {
