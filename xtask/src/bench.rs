@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what flowprobe and its peers cost, every condition under the same load, in turn, in one run.
 //!
-//! The programs `load` and `bench` of the crate `tests` do the measuring and the writing. The full form takes a
-//! hundred minutes and writes docs/performance.md, docs/performance.json and docs/performance/*.svg; the quick one takes two
+//! The programs `load` and `bench` of the crate `tests` do the measuring and the writing. The full form takes
+//! more than two hours and writes docs/performance.md, docs/performance.json and docs/performance/*.svg; the quick one takes two
 //! minutes and writes the same under target/bench/quick, for it shows only that the measuring works.
 
 use std::{
@@ -25,7 +25,7 @@ const OTHER: &str = "FLOWPROBE_BIN";
 /// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Parts: rates, kernel-time, sweep, memory, scrape, networks, start, delay, latency, highest, cpus.
+Parts: rates, kernel-time, sweep, memory, scrape, networks, start, delay, latency, highest, cpus, open.
 Conditions (of rates and kernel-time): empty, flowprobe, tcplife, tcpstates, bpftrace-count;
 in the full form also bpftrace-printf, bpftrace-map, \"flowprobe: connection\" and other hooks.
 
@@ -41,10 +41,10 @@ Peers are Debian's: apt-get install -y bpftrace libbpf-tools iproute2. Those tha
 are left out, by name. A part that is measured replaces its last figures as a whole, and says
 how the new ones stand to them.")]
 pub(crate) struct Arguments {
-    /// Two minutes instead of a hundred; writes target/bench/quick instead of docs
+    /// Two minutes instead of two hours; writes target/bench/quick instead of docs
     #[arg(long)]
     quick: bool,
-    /// How often each condition is measured [default: 7, quick: 3]
+    /// How often each condition is measured [default: 7, quick: 1]
     #[arg(long, value_name = "N")]
     rounds: Option<u16>,
     /// Open sockets at most: a sweep is asked for only after a hundred times the last one's time

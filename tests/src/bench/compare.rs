@@ -11,10 +11,16 @@ use super::table::cell;
 /// How a part's figures stand to those of the run before.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Agreement {
+    /// Both runs are of one build of flowprobe.
+    #[serde(default)]
+    pub(super) same_build: bool,
     /// Figures in both, which were repeated in both.
     pub(super) compared: usize,
     /// Those of which the ranges overlap.
     pub(super) agree: usize,
+    /// Those of which each median lies in the other's range.
+    #[serde(default)]
+    pub(super) within: usize,
     /// Those of them that have no unit, ratios within a round and counts: the machine's speed of the hour is not in them.
     #[serde(default)]
     pub(super) plain: usize,
@@ -37,7 +43,7 @@ pub(super) struct Agreement {
 
 /// Compares the ranges of figures that were repeated; a single measurement states no spread, only its distance is told.
 pub(super) fn compare(before: &Part, after: &Part) -> Agreement {
-    let mut agreement = Agreement::default();
+    let mut agreement = Agreement { same_build: before.build == after.build, ..Agreement::default() };
     let (mut shifts, mut single_shifts) = (Vec::new(), Vec::new());
     for (name, now) in &after.figures {
         let Some(was) = before.figures.get(name) else { continue };
@@ -51,6 +57,7 @@ pub(super) fn compare(before: &Part, after: &Part) -> Agreement {
         agreement.plain += plain;
         agreement.expected += 1.0 - apart_by_chance(was.samples, now.samples);
         shifts.push(shift(was, now));
+        agreement.within += usize::from(holds(was, now) && holds(now, was));
         if overlap(was, now) {
             agreement.agree += 1;
             agreement.plain_agree += plain;
@@ -68,11 +75,13 @@ impl Agreement {
     pub(super) fn sentence(&self) -> Option<String> {
         let repeated = (self.compared > 0).then(|| {
             format!(
-                "Of {} repeated figures {} have ranges that overlap those of the run before (by chance alone {:.0} would); the \
-                 medians differ by {:.1} %, in the middle.",
+                "Of {} repeated figures {} have ranges that overlap those of the run before, of {} build (by chance alone {:.0} \
+                 would), and of {} each median lies in the other's range; the medians differ by {:.1} %, in the middle.",
                 self.compared,
                 self.agree,
+                if self.same_build { "the same" } else { "another" },
                 self.expected,
+                self.within,
                 self.shift * 100.0
             )
         });
@@ -89,8 +98,15 @@ impl Agreement {
     }
 }
 
+/// What differs by less is the same: counts that are exact but for a connection at an end.
+const SAME: f64 = 1e-3;
+
 fn overlap(one: &Figure, other: &Figure) -> bool {
-    one.min <= other.max && other.min <= one.max
+    one.min <= other.max && other.min <= one.max || shift(one, other) < SAME
+}
+
+fn holds(one: &Figure, other: &Figure) -> bool {
+    (one.min..=one.max).contains(&other.median) || shift(one, other) < SAME
 }
 
 /// Probability that all of n samples lie on one side of all of m others, of the same distribution.
@@ -117,6 +133,14 @@ mod tests {
     }
 
     #[test]
+    fn what_differs_by_nearly_nothing_is_the_same() {
+        let figure =
+            |value| Figure { unit: String::new(), median: value, min: value, max: value, samples: 3 };
+        assert!(overlap(&figure(22.0), &figure(22.000_02)) && holds(&figure(22.0), &figure(22.000_02)));
+        assert!(!overlap(&figure(22.0), &figure(22.1)) && !holds(&figure(22.0), &figure(22.1)));
+    }
+
+    #[test]
     fn ratios_are_told_apart_from_times() {
         let part = |scale: f64| {
             let mut samples = Samples::default();
@@ -125,10 +149,11 @@ mod tests {
                 samples.add("a/ratio", "", value);
             }
             samples.add("a/once", "us", scale);
-            samples.finish(false, Machine::now().unwrap())
+            samples.finish(false, Machine::now().unwrap(), String::new())
         };
         let found = compare(&part(1.0), &part(3.0));
         assert_eq!((found.compared, found.agree, found.plain, found.plain_agree), (2, 1, 1, 1));
+        assert_eq!((found.within, found.same_build), (1, true));
         assert_eq!((found.single, found.single_shift, found.differ.len()), (1, 2.0, 1));
     }
 

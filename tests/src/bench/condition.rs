@@ -19,6 +19,9 @@ const LOADED: Duration = Duration::from_secs(30);
 /// For a peer to end when asked.
 const ENDED: Duration = Duration::from_secs(10);
 
+/// Of round trips of a connection that come sooner after a counted one, none is counted.
+const SPACE: &str = "100ms";
+
 /// A condition of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
@@ -26,6 +29,8 @@ pub(super) enum Condition {
     Floor,
     /// The daemon as it comes.
     Flowprobe,
+    /// The daemon with the least time between two counted round trips of a connection.
+    Spaced,
     /// The daemon with these hooks only.
     Hooks(&'static str),
     /// Another tool.
@@ -40,6 +45,7 @@ impl Condition {
     pub(super) fn all(plan: &Plan) -> Vec<Self> {
         let mut all = vec![Self::Floor, Self::Flowprobe];
         if !plan.quick {
+            all.push(Self::Spaced);
             all.extend(HOOKS.map(Self::Hooks));
         }
         all.extend(peers::ALL.iter().filter(|peer| !(plan.quick && peer.full_only)).map(Self::Peer));
@@ -51,6 +57,7 @@ impl Condition {
         match self {
             Self::Floor => "empty".to_owned(),
             Self::Flowprobe => "flowprobe".to_owned(),
+            Self::Spaced => format!("flowprobe: a round trip in {SPACE}"),
             Self::Hooks(hooks) => format!("flowprobe: {}", hooks.replace(',', "+")),
             Self::Peer(peer) => peer.name.to_owned(),
         }
@@ -62,6 +69,10 @@ impl Condition {
         let guard = match self {
             Self::Floor => Guard::Floor(floor()?),
             Self::Flowprobe => Guard::Flowprobe(Box::new(Daemon::start(&Setting::default())?)),
+            Self::Spaced => {
+                let arguments = vec!["--rtt-interval".to_owned(), SPACE.to_owned()];
+                Guard::Flowprobe(Box::new(Daemon::start(&Setting { arguments, ..Setting::default() })?))
+            }
             Self::Hooks(hooks) => {
                 let setting = Setting { hooks: Some(hooks.to_owned()), ..Setting::default() };
                 Guard::Flowprobe(Box::new(Daemon::start(&setting)?))

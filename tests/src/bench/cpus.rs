@@ -8,15 +8,21 @@ use super::parts::Context;
 use super::sheet::Samples;
 use crate::load::cpu;
 
+/// Growth is looked at up to so many at least.
+const WANTED: usize = 4;
+
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     let all = cpu::allowed()?;
+    if all.len() < WANTED {
+        samples.absent(format!("{WANTED} CPUs"), format!("this machine has {}", all.len()));
+    }
     for round in 1..=context.plan.long_rounds {
         context.say(&format!("round {round} of {}", context.plan.long_rounds));
         for cpus in counts(all.len()).map(|count| &all[..count]) {
             for load in [Load::Crr, Load::Rr] {
                 let run = || -> Result<f64> {
                     driver::settle(context.plan)?;
-                    let outcome = driver::run(load, context.plan.run, context.plan, cpus, &[])?;
+                    let outcome = driver::run(load, context.plan.period, context.plan, cpus, &[])?;
                     Ok(outcome.operations as f64 / outcome.seconds)
                 };
                 let row = |condition| format!("{}/CPUs {}: {condition}/rate", load.name(), cpus.len());

@@ -198,6 +198,11 @@ impl Daemon {
         })
     }
 
+    /// What the thread that sweeps was on a CPU so far.
+    pub(super) fn sweeper(&self) -> Result<Ran> {
+        Ran::of_thread(self.id(), SWEEPER)
+    }
+
     /// Waits for the end of a sweep that the daemon makes of itself, and tells what its threads and the one that sweeps were on
     /// a CPU so far.
     pub(super) fn swept_of_itself(&self) -> Result<(Ran, Ran)> {

@@ -22,6 +22,13 @@ pub(super) fn line(points: &[(f64, f64)]) -> Option<Line> {
     (spread > weight * xx * 1e-12 && slope.is_finite()).then_some(line)
 }
 
+impl Line {
+    /// How far the farthest point lies from the line, of the point.
+    pub(super) fn off(self, points: &[(f64, f64)]) -> f64 {
+        points.iter().map(|(x, y)| ((self.slope * x + self.at_zero) / y - 1.0).abs()).fold(0.0, f64::max)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +37,7 @@ mod tests {
     fn a_line_is_found_again() {
         let found = line(&[(1.0, 5.0), (10.0, 23.0), (100.0, 203.0)]).unwrap();
         assert!((found.slope - 2.0).abs() < 1e-9 && (found.at_zero - 3.0).abs() < 1e-9, "{found:?}");
+        assert!((found.off(&[(1.0, 5.0), (10.0, 46.0)]) - 0.5).abs() < 1e-9);
         assert!(line(&[(1.0, 2.0)]).is_none());
         assert!(line(&[(3.0, 2.0), (3.0, 4.0)]).is_none());
         assert!(line(&[]).is_none());

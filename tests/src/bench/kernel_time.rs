@@ -17,13 +17,13 @@ const WALKS: [&str; 2] = ["account", "flows"];
 const ENDS: f64 = 2.0;
 
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
-    for _ in 0..context.plan.long_rounds.min(3) {
-        for &condition in context.conditions.iter().filter(|condition| **condition != Condition::Floor) {
+    for round in 1..=context.plan.long_rounds {
+        for condition in context.turn(round).filter(|condition| *condition != Condition::Floor) {
             let name = condition.name();
             if samples.is_absent(&name) {
                 continue;
             }
-            context.say(&name);
+            context.say(&format!("round {round} of {}: {name}", context.plan.long_rounds));
             if let Err(error) = beside(context, condition, samples) {
                 samples.absent(name, format!("{error:#}"));
             }

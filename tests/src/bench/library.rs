@@ -16,7 +16,7 @@ pub(super) fn networks(context: &Context<'_>, samples: &mut Samples) -> Result<(
 
 /// Runs one some times; each line that it prints is a figure: name, unit and value, apart by tabs.
 pub(super) fn bench(name: &str, context: &Context<'_>, samples: &mut Samples) -> Result<()> {
-    for _ in 0..context.plan.long_rounds.min(3) {
+    for _ in 0..context.plan.long_rounds {
         context.say(&format!("bench {name} of the library"));
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["bench", "--quiet", "--package", "probe-user", "--bench", name]);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::load::cpu;
@@ -10,6 +11,9 @@ use crate::load::cpu;
 /// The machine as it is when a part begins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Machine {
+    /// The day, UTC, as 2026-11-30.
+    #[serde(default)]
+    pub(super) date: String,
     /// `uname -r`.
     pub(super) kernel: String,
     /// The processor's name for itself.
@@ -30,12 +34,19 @@ impl Machine {
         let processor = read("/proc/cpuinfo")?;
         let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Ok(Self {
+            date: Timestamp::now().strftime("%F").to_string(),
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             processor: processor.map_or("unknown processor", |(_, name)| name).to_owned(),
             cpus: cpu::allowed()?.len(),
             memory_mib: kib_of(&read("/proc/meminfo")?, "MemTotal")? / 1024,
             load_average: read("/proc/loadavg")?.split(' ').next().context("no load average")?.parse()?,
         })
+    }
+
+    /// Whether figures of both compare: the same kernel on as many of the same processors.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let what = |machine: &Self| (machine.kernel.clone(), machine.processor.clone(), machine.cpus);
+        what(self) == what(other)
     }
 }
 

@@ -11,30 +11,39 @@ use super::condition::{Condition, Running};
 use super::driver::Holding;
 use super::machine::kib_of;
 use super::parts::Context;
-use super::sheet::Samples;
+use super::sheet::{Figure, Samples};
 use crate::kit::pause;
 
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
-    for _ in 0..context.plan.long_rounds.min(3) {
-        let without = growth(context, None)?;
+    let mut added: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for round in 0..context.plan.long_rounds {
+        // What was freed in one measurement is used in the next: neither is always the first.
+        let before = if round % 2 == 0 { Some(growth(context, None)?) } else { None };
         let flowprobe = Condition::Flowprobe.start()?;
         let with = growth(context, Some(&flowprobe))?;
         samples.add("maps, once/memory", "KiB", flowprobe.objects.map_bytes()? as f64 / 1024.0);
         flowprobe.stop()?;
+        let without = before.map_or_else(|| growth(context, None), Ok)?;
         samples.add("a socket, nothing/memory", "B", without.all);
         samples.add("a socket, flowprobe/memory", "B", with.all);
         samples.add("a socket, added/memory", "B", with.general() - without.general());
-        for (cache, bytes) in &with.caches {
-            let added = bytes - without.caches.get(cache).copied().unwrap_or(0.0);
-            if added.abs() >= WORTH_A_ROW {
-                samples.add(format!("a socket, added in {cache}/memory"), "B", added);
-            }
+        for (cache, bytes) in with.caches {
+            let more = bytes - without.caches.get(&cache).copied().unwrap_or(0.0);
+            added.entry(cache).or_default().push(more);
+        }
+    }
+    for (cache, bytes) in added {
+        let is_worth = |middle: Figure| middle.median.abs() >= WORTH_A_ROW;
+        if Figure::of("B", bytes.clone()).is_some_and(is_worth) {
+            bytes
+                .iter()
+                .for_each(|bytes| samples.add(format!("a socket, added in {cache}/memory"), "B", *bytes));
         }
     }
     Ok(())
 }
 
-/// A cache whose part of a socket changed by so many bytes is named.
+/// A cache whose part of a socket changed by so many bytes, in the middle of the rounds, is named.
 const WORTH_A_ROW: f64 = 16.0;
 
 /// Bytes of slab memory that a socket takes.

@@ -21,6 +21,7 @@ mod latency;
 mod library;
 mod machine;
 mod memory;
+mod open;
 mod parts;
 mod peers;
 mod plan;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::condition::Condition;
 use super::plan::Plan;
 use super::sheet::Samples;
-use super::{cpus, delay, highest, kernel_time, latency, library, memory, rates, scrape, start, sweep};
+use super::{cpus, delay, highest, kernel_time, latency, library, memory, open, rates, scrape, start, sweep};
 
 /// What a part is measured with.
 pub(super) struct Context<'a> {
@@ -17,6 +17,13 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The conditions in the order of a round, which begins with another each time: none has a place of its own in what the machine
+    /// does meanwhile.
+    pub(super) fn turn(&self, round: usize) -> impl Iterator<Item = Condition> + use<'_> {
+        let first = round % self.conditions.len().max(1);
+        self.conditions.iter().cycle().skip(first).take(self.conditions.len()).copied()
+    }
+
     /// A line of progress.
     pub(super) fn say(&self, text: &str) {
         println!("{}: {text}", self.part);
@@ -37,15 +44,17 @@ pub(super) struct Question {
 }
 
 /// All of them.
-pub(super) const ALL: [Question; 11] = [
+pub(super) const ALL: [Question; 12] = [
     Question {
         name: "rates",
         title: "What it does to others",
         method: "A client and a server thread on each CPU, all CPUs busy. `crr`: connect, 64 bytes there and back, close; `rr`: 64 \
                  bytes there and back on open connections; `bulk`: one stream, by mebibyte. Each condition is measured between \
-                 two measurements of the bare machine; ratio and added CPU are against the mean of these two. CPU is the whole \
-                 machine's busy time (/proc/stat), load CPU what of it the load was charged with (getrusage), own CPU that of the observing process alone (schedstat), wake-ups how \
-                 often it was given a CPU, all of them for one operation. A crr operation has two socket ends here.",
+                 two measurements of the bare machine, on a quiet machine each, for as long as the daemon's sweeps are apart; ratio and added CPU are against the mean of these two. CPU is the whole \
+                 machine's busy time (/proc/stat), which in crr and rr keeps all CPUs busy and so says what the rate does; load CPU what of it the load was \
+                 charged with (getrusage), own CPU that of the observing process alone (schedstat), wake-ups how \
+                 often it was given a CPU, all of them for one operation. A crr operation has two socket ends here. Resident: the observing process' memory \
+                 behind the load. The rows of single hooks have no sweeps.",
         columns: &[
             "rate",
             "ratio",
@@ -57,6 +66,7 @@ pub(super) const ALL: [Question; 11] = [
             "wake-ups",
             "p50",
             "p99",
+            "resident",
         ],
         measure: rates::measure,
     },
@@ -85,7 +95,8 @@ pub(super) const ALL: [Question; 11] = [
                  kernel's walk costs before a program looks at anything: of the walk is a look's CPU by that of the same round. Active: one exchange on every connection since the last sweep; \
                  newly idle: none since the last, idle: none since the one before that. All day: a daemon that is left alone while all \
                  are idle, from the end of a sweep to the end of a later one. A round goes over all sizes, each of which is opened for it, so a \
-                 range holds what the machine did in all of the part's time. The fitted lines, one a round, minimise relative errors.",
+                 range holds what the machine did in all of the part's time. The fitted lines, one a round, minimise relative errors; off: how far the \
+                 farthest point lies from its line; between the largest two: the slope from one to the other.",
         columns: &[
             "cpu",
             "wall",
@@ -93,6 +104,8 @@ pub(super) const ALL: [Question; 11] = [
             "of the walk",
             "a socket more",
             "at none",
+            "off",
+            "between the largest two",
             "resident",
             "of one CPU",
         ],
@@ -102,17 +115,17 @@ pub(super) const ALL: [Question; 11] = [
         name: "memory",
         title: "Kernel memory",
         method: "Growth of Slab in /proc/meminfo while sockets are opened, without and with the daemon in turn, for one socket; added: the difference in the kmalloc caches (/proc/slabinfo), which others disturb least; \
-                 maps: memlock of the daemon's maps, which does not grow with connections.",
+                 maps: memlock of the daemon's maps, which does not grow with connections. Every other round begins with the daemon.",
         columns: &["memory"],
         measure: memory::measure,
     },
     Question {
         name: "scrape",
         title: "Scrapes",
-        method: "One after the other over HTTP, while a tenth of the connections is active each second. Fresh: the sums are \
+        method: "One after the other over HTTP. Of sockets, a tenth of the connections is active each second. Fresh: the sums are \
                  there. Stale: the scrape finds sums older than a second (or a hundred times the dearer of the \
                  last two sweeps) and waits for a sweep; none is made for anything else. 1,000 groups: \
-                 a client network each, of which one connection was seen; the reading of the answer is in the time. Resident with both: after \
+                 a client network each, of which one connection was seen, and none open; the reading of the answer is in the time. Resident with both: after \
                  a sweep. Rendering: what of it \
                  the library does, without HTTP, of groups with forty round trips each; processor time, the fastest of some \
                  runs, with the allocator that counts what it is asked for; gzip is the compression alone.",
@@ -171,8 +184,9 @@ pub(super) const ALL: [Question; 11] = [
     Question {
         name: "highest",
         title: "The highest rate of connections",
-        method: "The `crr` load on all CPUs. Socket ends: what the load made; closed: what the daemon counted in that time, a \
-                 few connections of the scrapes among them; lost: records lost for any reason.",
+        method: "The `crr` load on all CPUs, each size in turn; what is unbroken for a minute has more TIME_WAIT sockets beside it. Socket ends: what the load made; closed: what the daemon counted in that time, a \
+                 few connections of the scrapes among them; lost: records lost for any reason. Of the daemon's CPU, sweeps: the thread that sweeps, over the \
+                 TIME_WAIT sockets too.",
         columns: &[
             "seconds",
             "rate",
@@ -180,6 +194,7 @@ pub(super) const ALL: [Question; 11] = [
             "closed",
             "lost",
             "daemon's cpu a record",
+            "of it sweeps",
             "wake-ups a record",
         ],
         measure: highest::measure,
@@ -187,8 +202,15 @@ pub(super) const ALL: [Question; 11] = [
     Question {
         name: "cpus",
         title: "Growth with CPUs",
-        method: "Load and daemon on the first one, two, four … CPUs; the bare machine before and after.",
+        method: "Load and daemon on the first one, two, four … CPUs; the bare machine before and after, each for as long as sweeps are apart.",
         columns: &["rate", "ratio"],
         measure: cpus::measure,
+    },
+    Question {
+        name: "open",
+        title: "Growth with open sockets",
+        method: "The loads beside so many sockets of another namespace that are open and idle; the bare machine before and after.",
+        columns: &["rate", "ratio"],
+        measure: open::measure,
     },
 ];

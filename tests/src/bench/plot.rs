@@ -43,12 +43,13 @@ pub(super) struct Plot {
 
 /// The plots that the figures are enough for.
 pub(super) fn plots(sheet: &Sheet) -> Vec<Plot> {
+    let at = |part: &str, group: &str, name: &str| -> Vec<_> {
+        let figures = at_sizes(sheet, part, group, name).into_iter();
+        figures.map(|(size, figure)| (size as f64, figure.median)).collect()
+    };
     let by_size = |name: &str, column: &str| Series {
         name: name.to_owned(),
-        points: at_sizes(sheet, "sweep", &format!(": {name}/{column}"))
-            .into_iter()
-            .map(|(size, figure)| (size as f64, figure.median))
-            .collect(),
+        points: at("sweep", "", &format!(": {name}/{column}")),
     };
     let by_cpus = |load: &str, condition: &str| Series {
         name: format!("{load}, {condition}"),
@@ -58,6 +59,10 @@ pub(super) fn plots(sheet: &Sheet) -> Vec<Plot> {
                 Some((count as f64, sheet.figure("cpus", &name)?.median))
             })
             .collect(),
+    };
+    let beside_open = |load: &str| Series {
+        name: load.to_owned(),
+        points: at("open", &format!("{load}/"), ": flowprobe/ratio"),
     };
     let plots = [
         Plot {
@@ -85,12 +90,28 @@ pub(super) fn plots(sheet: &Sheet) -> Vec<Plot> {
             series: vec![by_size("flowprobe", "resident")],
         },
         Plot {
+            file: "open.svg",
+            title: "Rates beside flowprobe, of the bare, by open sockets",
+            x: "sockets",
+            y: "ratio",
+            logarithmic: true,
+            series: ["crr", "rr"].map(beside_open).into(),
+        },
+        Plot {
             file: "cpus.svg",
             title: "Connections (crr) a second by CPUs",
             x: "CPUs",
             y: "1/s",
             logarithmic: false,
             series: ["nothing", "flowprobe"].map(|condition| by_cpus("crr", condition)).into(),
+        },
+        Plot {
+            file: "cpus-rr.svg",
+            title: "Round trips (rr) a second by CPUs",
+            x: "CPUs",
+            y: "1/s",
+            logarithmic: false,
+            series: ["nothing", "flowprobe"].map(|condition| by_cpus("rr", condition)).into(),
         },
     ];
     // A curve has two points at least.

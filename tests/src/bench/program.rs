@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -16,19 +17,19 @@ use super::parts::{self, Context, Question};
 use super::plan::Plan;
 use super::sheet::{Part, Samples, Sheet};
 use super::{daemon, peers, report};
-use crate::kit::take_turn;
+use crate::kit::{flowprobe, take_turn};
 
 /// Measures what flowprobe and its peers cost; run it through `cargo xtask bench`.
 #[derive(Debug, Parser)]
 #[command(name = "bench", max_term_width = 100)]
 struct Arguments {
-    /// Two minutes instead of a hundred
+    /// Two minutes instead of two hours
     #[arg(long)]
     quick: bool,
-    /// How often each condition is measured [default: 7, quick: 3]
+    /// How often each condition is measured [default: 7, quick: 1]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// Open sockets at most [default: 400000, quick: 10000]
+    /// Open sockets at most [default: 400000, quick: 2000]
     #[arg(long, value_name = "SOCKETS", value_parser = clap::value_parser!(u64).range(1_000..))]
     most: Option<u64>,
     /// Parts and conditions, by their names, separated by commas
@@ -143,13 +144,21 @@ fn measured(question: &Question, context: &Context<'_>) -> Result<(Part, bool)> 
         samples.absent("all or the rest", why);
     }
     context.say(&format!("done in {:.1} s", begun.elapsed().as_secs_f64()));
-    Ok((samples.finish(context.plan.quick, machine), complete))
+    Ok((samples.finish(context.plan.quick, machine, build()?), complete))
+}
+
+/// A hash of the program that is measured; it tells two builds apart and no more.
+fn build() -> Result<String> {
+    let program = flowprobe()?;
+    let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&bytes);
+    Ok(format!("{:016x}", hasher.finish()))
 }
 
 /// Puts a part in its place, with how it stands to the one that was there.
 fn keep(parts: &mut BTreeMap<String, Part>, name: &str, mut part: Part) {
-    let comparable =
-        |before: &&Part| before.quick == part.quick && before.machine.kernel == part.machine.kernel;
+    let comparable = |before: &&Part| before.quick == part.quick && before.machine.is_like(&part.machine);
     part.agreement = parts.get(name).filter(comparable).map(|before| compare(before, &part));
     if let Some(agreement) = &part.agreement {
         agreement.sentence().iter().for_each(|sentence| println!("{name}: {sentence}"));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
+use super::child::resident_kib;
 use super::condition::Condition;
 use super::driver::{self, Load};
 use super::parts::Context;
@@ -12,19 +13,21 @@ use crate::load::Outcome;
 
 pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     for load in Load::ALL {
-        driver::settle(context.plan)?;
         driver::run(load, 0.1, context.plan, &[], &[]).context("the loads do not run on this machine")?;
     }
     for round in 1..=context.plan.rounds {
         let mut before = all_loads(context, &[])?;
-        for &condition in &context.conditions {
+        for condition in context.turn(round) {
             let name = condition.name();
             if samples.is_absent(&name) {
                 continue;
             }
             context.say(&format!("round {round} of {}: {name}", context.plan.rounds));
             match beside(context, condition) {
-                Ok(with) => {
+                Ok((with, resident)) => {
+                    if resident > 0 {
+                        samples.add(format!("crr/{name}/resident"), "MiB", resident as f64 / 1024.0);
+                    }
                     let after = all_loads(context, &[])?;
                     for load in Load::ALL.map(Load::name) {
                         add(samples, &name, &with[load], [&before[load], &after[load]]);
@@ -45,19 +48,23 @@ pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()
 
 type Outcomes = BTreeMap<&'static str, Outcome>;
 
-fn beside(context: &Context<'_>, condition: Condition) -> Result<Outcomes> {
+/// With the observing processes' resident memory, KiB.
+fn beside(context: &Context<'_>, condition: Condition) -> Result<(Outcomes, u64)> {
     let running = condition.start()?;
     let outcomes = all_loads(context, &running.processes())?;
+    let resident = running.processes().into_iter().map(resident_kib).sum::<Result<u64>>()?;
     running.stop()?;
-    Ok(outcomes)
+    Ok((outcomes, resident))
 }
 
 fn all_loads(context: &Context<'_>, watch: &[u32]) -> Result<Outcomes> {
-    driver::settle(context.plan)?;
-    Load::ALL
-        .into_iter()
-        .map(|load| Ok((load.name(), driver::run(load, context.plan.run, context.plan, &[], watch)?)))
-        .collect()
+    let one = |load: Load| {
+        // What the load before left, sockets that wait and memory that is freed late, is gone.
+        driver::settle(context.plan)?;
+        let seconds = if load == Load::Bulk { context.plan.run } else { context.plan.period };
+        Ok((load.name(), driver::run(load, seconds, context.plan, &[], watch)?))
+    };
+    Load::ALL.into_iter().map(one).collect()
 }
 
 /// Operations a second.

@@ -51,15 +51,24 @@ pub(super) fn report(sheet: &Sheet) -> (String, Vec<Plot>) {
 }
 
 fn shown_in(file: &str) -> &'static str {
-    if file == "cpus.svg" { "cpus" } else { "sweep" }
+    match file {
+        "cpus.svg" | "cpus-rr.svg" => "cpus",
+        "open.svg" => "open",
+        _ => "sweep",
+    }
 }
 
 fn place(part: &Part) -> String {
     let machine = &part.machine;
     let form = if part.quick { "Quick form" } else { "Full form" };
     let mut text = format!(
-        "{form}; Linux {}, {} × {}, {} MiB; load average at its start {:.2}.",
-        machine.kernel, machine.cpus, machine.processor, machine.memory_mib, machine.load_average
+        "{form}, {}; Linux {}, {} × {}, {} MiB; load average at its start {:.2}.",
+        machine.date,
+        machine.kernel,
+        machine.cpus,
+        machine.processor,
+        machine.memory_mib,
+        machine.load_average
     );
     if let Some(sentence) = part.agreement.as_ref().and_then(Agreement::sentence) {
         text = text + "\n\n" + &sentence;

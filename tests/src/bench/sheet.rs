@@ -37,6 +37,9 @@ pub(super) struct Part {
     pub(super) quick: bool,
     /// Where.
     pub(super) machine: Machine,
+    /// Which flowprobe: a hash of the program's bytes, to tell whether two runs are of one build.
+    #[serde(default)]
+    pub(super) build: String,
     /// By name, `ROW/COLUMN`; rows may have slashes too.
     pub(super) figures: BTreeMap<String, Figure>,
     /// What could not be measured, and why, by the beginning of the figures' names.
@@ -106,10 +109,10 @@ impl Samples {
     }
 
     /// What was measured.
-    pub(super) fn finish(self, quick: bool, machine: Machine) -> Part {
+    pub(super) fn finish(self, quick: bool, machine: Machine, build: String) -> Part {
         let figures = self.values.into_iter();
         let figures = figures.filter_map(|(name, (unit, values))| Some((name, Figure::of(unit, values)?)));
-        Part { quick, machine, figures: figures.collect(), absent: self.absent, agreement: None }
+        Part { quick, machine, build, figures: figures.collect(), absent: self.absent, agreement: None }
     }
 }
 

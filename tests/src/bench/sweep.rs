@@ -80,6 +80,14 @@ fn fitted(context: &Context<'_>, row: &str, name: &str, unit: &'static str, samp
         if let Some(line) = fit::line(&points) {
             samples.add(format!("fit: {row}/a socket more"), unit, line.slope);
             samples.add(format!("fit: {row}/at none"), unit, line.at_zero);
+            samples.add(format!("fit: {row}/off"), "%", line.off(&points) * 100.0);
+            if let [.., (fewer, less), (more, most)] = points[..] {
+                samples.add(
+                    format!("fit: {row}/between the largest two"),
+                    unit,
+                    (most - less) / (more - fewer),
+                );
+            }
         }
     }
 }
