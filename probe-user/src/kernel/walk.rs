@@ -53,7 +53,7 @@ pub(super) fn walk(
     let program: &mut Iter =
         ebpf.program_mut(hook.name).context("no such program")?.try_into().context("not an iterator")?;
     let traveller = Traveller::new()?;
-    let mut listings = LISTINGS;
+    let mut listings = Listings::default();
     let mut walk = Walk::default();
     if let Some(visits) = &mut visits {
         visits.begin_sweep();
@@ -105,7 +105,7 @@ pub(super) fn walk(
 /// The namespaces cannot be listed.
 pub fn counters() -> Result<HashMap<u32, HashMap<String, u64>>> {
     let traveller = Traveller::new()?;
-    let mut listings = LISTINGS;
+    let mut listings = Listings::default();
     let read = |namespace: &Namespace| {
         let counters = visit(&traveller, namespace, &mut listings, netstat::tcp_counters);
         Some((namespace.inode, counters.ok()?.ok()?))
@@ -122,22 +122,40 @@ fn read_all(program: &mut Iter, buffer: &mut Buffer, each: &mut dyn FnMut(&[u8])
 /// How often in a walk all processes are listed anew: whoever makes them end by the thousand would have the walk last for minutes.
 const LISTINGS: u32 = 8;
 
-/// Visits a namespace; when the process that led there has ended, by another that leads there now, as long as there are
-/// `listings` left. An error that [`is_gone`] then says that no process does.
+/// What was listed anew in a walk.
+#[derive(Default)]
+struct Listings {
+    made: u32,
+    last: Vec<Namespace>,
+}
+
+impl Listings {
+    /// A way into the namespace that is there now, if a new listing has one. `None`: it is gone.
+    fn find(&mut self, inode: u32) -> io::Result<Option<&Namespace>> {
+        let is_listed = |all: &[Namespace]| all.iter().any(|other| other.inode == inode);
+        // What a later listing than the walk's lacks had ended by then.
+        if self.made == 0 || is_listed(&self.last) {
+            if self.made == LISTINGS {
+                return Err(io::Error::other("too many processes ended meanwhile to look for another"));
+            }
+            self.last = netns::all().map_err(io::Error::other)?;
+            self.made += 1;
+        }
+        Ok(self.last.iter().find(|other| other.inode == inode))
+    }
+}
+
+/// Visits a namespace; when the process that led there has ended, by another that leads there now, as long as
+/// `listings` allow. An error that [`is_gone`] then says that no process does.
 fn visit<T>(
     traveller: &Traveller,
     namespace: &Namespace,
-    listings: &mut u32,
+    listings: &mut Listings,
     mut look: impl FnMut() -> T,
 ) -> io::Result<T> {
     match traveller.visit(namespace, &mut look) {
         Err(error) if is_gone(&error) => {
-            let Some(left) = listings.checked_sub(1) else {
-                return Err(io::Error::other("too many processes ended meanwhile to look for another"));
-            };
-            *listings = left;
-            let found = netns::all().map_err(io::Error::other)?;
-            let found = found.iter().find(|other| other.inode == namespace.inode).ok_or(error)?;
+            let found = listings.find(namespace.inode)?.ok_or(error)?;
             match traveller.visit(found, &mut look) {
                 // Its processes come and go too fast to follow one: it stands.
                 Err(error) if is_gone(&error) => {
