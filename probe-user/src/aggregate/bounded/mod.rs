@@ -3,8 +3,9 @@
 //! Pure; the clock is passed in. Whatever keys come, each addition is in exactly one sum, and what leaves its place is
 //! merged into the remainder, so that the sum over all stays exact. Memory: `max` sums and twice as many keys.
 //!
-//! Places are given at once while there are any. After that they change hands only in [`Bounded::settle`], a few at a time
-//! and only for a key that is clearly heavier: series that come and go at each scrape would be worth nothing.
+//! Places are given at once while there are any, to a key that may be made up while half of them are free. After that they
+//! change hands only in [`Bounded::settle`], a few at a time and only for a key that is clearly heavier: series that come and
+//! go at each scrape would be worth nothing.
 //!
 //! What is so now, such as the number of live connections, is kept exact beside what only grows: see [`Bounded::present`].
 
@@ -48,7 +49,7 @@ pub(super) struct Addition {
     pub(super) weight: u64,
     /// Hash of the client that it is of, where that is certain; asked for when [`Bounds::min_clients`] is above 1.
     pub(super) client: Option<u64>,
-    /// Whether the key may be made up: then it gets a place only while half of them are free.
+    /// Whether the key may be made up: then it gets a place only while half of them are free. Nothing is present of it.
     pub(super) is_doubtful: bool,
     /// Time since some fixed moment.
     pub(super) now: Duration,
@@ -163,7 +164,6 @@ impl<K: Key, V: Sum> Bounded<K, V> {
         }
         if is_doubtful {
             // Nor does it wait for a place: what is made up often would be heavy.
-            self.denied = true;
             self.overflow += u64::from(!has_room);
             return None;
         }
@@ -346,7 +346,7 @@ impl<K: Key, V: Sum> Bounded<K, V> {
         self.remainders.iter()
     }
 
-    /// Additions that went to a remainder because all places were taken.
+    /// Additions that went to a remainder because there was no place for their key.
     #[must_use]
     pub(super) const fn overflow(&self) -> u64 {
         self.overflow
