@@ -58,7 +58,7 @@ impl Connections {
         list.open.push_back(Open { number, asked: false, task });
     }
 
-    /// Ends the connections without a request.
+    /// Ends the connections without a request that was allowed.
     pub(super) fn end_silent(&self) {
         let mut list = self.lock();
         while let Some(silent) = list.open.iter().position(|open| !open.asked) {

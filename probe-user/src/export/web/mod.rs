@@ -45,11 +45,9 @@ pub struct Web {
     path: PathBuf,
     access: Mutex<Arc<Access>>,
     /// What was read last, used or not. Locked while files are read, the others only for a moment.
-    read: Mutex<Inputs>,
+    read: Arc<sync::Mutex<Inputs>>,
     successful: AtomicBool,
     checked: Arc<Checked>,
-    /// The turn to look at the files.
-    turn: Arc<sync::Mutex<()>>,
 }
 
 /// Bytes of a file, or why there are none.
@@ -74,23 +72,19 @@ impl Web {
         Ok(Self {
             path: path.to_owned(),
             access: Mutex::new(Arc::new(access)),
-            read: Mutex::new(Inputs { own, named }),
+            read: Arc::new(sync::Mutex::new(Inputs { own, named })),
             successful: AtomicBool::new(true),
             checked: Arc::default(),
-            turn: Arc::default(),
         })
     }
 
     /// What is in force now.
     pub async fn current(self: &Arc<Self>) -> Arc<Access> {
-        // One look at a time: clients that wait are tasks, not threads. The turn ends with the look, also when the client has
+        // One look at a time: clients that wait are tasks, not threads. The lock ends with the look, also when the client has
         // gone away meanwhile.
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let last = Arc::clone(&self.read).lock_owned().await;
         let this = Arc::clone(self);
-        let look = move || {
-            let _turn = turn;
-            this.look();
-        };
+        let look = move || this.look(last);
         // Off the threads that answer: a disk may be slow.
         if let Err(e) = task::spawn_blocking(look).await {
             tracing::error!("reading {} failed inside: {e}; please report this", self.path.display());
@@ -109,8 +103,7 @@ impl Web {
         access.users.is_nobody() || Checked::allows(&self.checked, access, authorization).await
     }
 
-    fn look(&self) {
-        let mut last = lock(&self.read);
+    fn look(&self, mut last: sync::OwnedMutexGuard<Inputs>) {
         let own = read(&self.path);
         let same = |(path, content): &(PathBuf, Content)| *content == read(path);
         if own == last.own && last.named.iter().all(same) {
