@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{
     testing::{
-        mmdb::{Value, file, ipinfo_lite, map, maxmind_asn, maxmind_country, maze},
+        mmdb::{Value, file, ipinfo_lite, map, maxmind_asn, maxmind_country, maze, of_v4, with_aliases},
         mrt::{Dump, Path as AsPath},
     },
     *,
@@ -130,6 +130,24 @@ fn every_layout_of_mmdb_is_understood() {
         );
         assert_eq!((mmdb.lengths().v4[24], mmdb.lengths().v6[32]), (1, 1));
         assert_eq!(mmdb.built_at().unwrap().as_second(), 5);
+    }
+}
+
+#[test]
+fn mmdb_files_of_every_record_size_are_read_with_their_aliases() {
+    let records = [("192.0.2.0/24", maxmind_asn(64500)), ("198.51.100.0/25", maxmind_asn(64501))];
+    for bits in [24, 28, 32] {
+        for (what, bytes) in [("aliases", with_aliases(bits, &records)), ("v4", of_v4(bits, &records))] {
+            let mmdb = Mmdb::read(std::path::Path::new("x"), &bytes[..])
+                .unwrap_or_else(|fault| panic!("{what}, {bits}: {fault}"));
+            let asn = |text| mmdb.find(address(text)).and_then(|facts| facts.asn).map(|asn| asn.0);
+            assert_eq!(asn("192.0.2.7"), Some(64500), "{what}, {bits}");
+            assert_eq!(asn("198.51.100.1"), Some(64501), "{what}, {bits}");
+            assert_eq!(asn("198.51.100.129"), None, "{what}, {bits}");
+            if what == "aliases" {
+                assert_eq!(asn("2002:c000:207::1"), Some(64500), "{bits}");
+            }
+        }
     }
 }
 

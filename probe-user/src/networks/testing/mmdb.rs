@@ -1,4 +1,4 @@
-//! MMDB files (MaxMind DB format 2.0) for tests: records of 32 bits, an IPv6 tree with IPv4 below ::/96.
+//! MMDB files (MaxMind DB format 2.0) for tests: an IPv6 tree with IPv4 below ::/96, or one of IPv4.
 
 use std::net::IpAddr;
 
@@ -101,70 +101,118 @@ pub(crate) fn ipinfo_lite(asn: &'static str, code: &'static str) -> Value {
 
 /// A file; the networks must not overlap.
 pub(crate) fn file(kind: &'static str, build_epoch: u32, records: &[(&str, Value)]) -> Vec<u8> {
-    let mut nodes: Vec<[u64; 2]> = vec![[EMPTY; 2]];
-    let mut data = Vec::new();
-    for (network, value) in records {
-        let offset = data.len() as u64;
-        value.write(&mut data);
+    let mut tree = Tree::default();
+    records.iter().for_each(|(network, value)| tree.add(network, value));
+    tree.write(kind, build_epoch, 32, 6)
+}
+
+/// A file of records of so many bits as MaxMind makes them: the addresses of IPv4 are found in IPv6's ranges for them too.
+pub(crate) fn with_aliases(bits: u16, records: &[(&str, Value)]) -> Vec<u8> {
+    let mut tree = Tree::default();
+    records.iter().for_each(|(network, value)| tree.add(network, value));
+    let v4 = (0..96).fold(0, |node, _| tree.nodes[node as usize][0]);
+    for alias in ["::ffff:0:0/96", "2002::/16"] {
+        tree.put(alias, v4);
+    }
+    tree.write("aliases", 1, bits, 6)
+}
+
+/// A file of IPv4 alone; the networks must not overlap.
+pub(crate) fn of_v4(bits: u16, records: &[(&str, Value)]) -> Vec<u8> {
+    let mut tree = Tree { is_v4: true, ..Tree::default() };
+    records.iter().for_each(|(network, value)| tree.add(network, value));
+    tree.write("v4", 1, bits, 4)
+}
+
+/// A file in which every address of ::/96 has a record, and to which each of 2^96 ways leads.
+pub(crate) fn maze() -> Vec<u8> {
+    let mut tree = Tree { nodes: (1..97).map(|below| [below; 2]).collect(), ..Tree::default() };
+    tree.nodes.push([DATA; 2]);
+    maxmind_asn(64500).write(&mut tree.data);
+    tree.write("maze", 1, 32, 6)
+}
+
+const EMPTY: u64 = u64::MAX;
+const DATA: u64 = 1 << 40;
+
+/// The search tree and what its leaves are.
+struct Tree {
+    nodes: Vec<[u64; 2]>,
+    data: Vec<u8>,
+    is_v4: bool,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self { nodes: vec![[EMPTY; 2]], data: Vec::new(), is_v4: false }
+    }
+}
+
+impl Tree {
+    fn add(&mut self, network: &str, value: &Value) {
+        let offset = self.data.len() as u64;
+        value.write(&mut self.data);
+        self.put(network, DATA + offset);
+    }
+
+    fn put(&mut self, network: &str, what: u64) {
         let network: IpNet = network.parse().unwrap();
+        let above = if self.is_v4 { 0 } else { 96 };
         let (bits, len) = match network.addr() {
-            IpAddr::V4(address) => (u128::from(u32::from(address)), 96 + network.prefix_len()),
+            IpAddr::V4(address) => {
+                (u128::from(u32::from(address)) << (96 - above), above + network.prefix_len())
+            }
             IpAddr::V6(address) => (u128::from(address), network.prefix_len()),
         };
         let mut node = 0;
         for depth in 0..len {
             let side = (bits >> (127 - depth) & 1) as usize;
             if depth + 1 == len {
-                nodes[node][side] = DATA + offset;
+                self.nodes[node][side] = what;
             } else {
-                if nodes[node][side] == EMPTY {
-                    nodes.push([EMPTY; 2]);
-                    nodes[node][side] = nodes.len() as u64 - 1;
+                if self.nodes[node][side] == EMPTY {
+                    self.nodes.push([EMPTY; 2]);
+                    self.nodes[node][side] = self.nodes.len() as u64 - 1;
                 }
-                node = nodes[node][side] as usize;
+                node = self.nodes[node][side] as usize;
             }
         }
     }
-    write(kind, build_epoch, &nodes, &data)
-}
 
-const EMPTY: u64 = u64::MAX;
-const DATA: u64 = 1 << 40;
-
-/// A file in which every address of ::/96 has a record, and to which each of 2^96 ways leads.
-pub(crate) fn maze() -> Vec<u8> {
-    let mut nodes: Vec<[u64; 2]> = (1..97).map(|below| [below; 2]).collect();
-    nodes.push([DATA; 2]);
-    let mut data = Vec::new();
-    maxmind_asn(64500).write(&mut data);
-    write("maze", 1, &nodes, &data)
-}
-
-fn write(kind: &'static str, build_epoch: u32, nodes: &[[u64; 2]], data: &[u8]) -> Vec<u8> {
-    let count = nodes.len() as u64;
-    let mut out = Vec::new();
-    for record in nodes.iter().flatten() {
-        let number = match *record {
+    fn write(&self, kind: &'static str, build_epoch: u32, bits: u16, ip_version: u16) -> Vec<u8> {
+        let count = self.nodes.len() as u64;
+        let number = |record: u64| match record {
             EMPTY => count,
             offset if offset >= DATA => count + 16 + (offset - DATA),
             node => node,
-        };
-        out.extend((number as u32).to_be_bytes());
+        } as u32;
+        let mut out = Vec::new();
+        for [left, right] in self.nodes.iter().map(|node| node.map(number)) {
+            match bits {
+                24 => [left, right].iter().for_each(|number| out.extend(&number.to_be_bytes()[1..])),
+                28 => {
+                    out.extend(&left.to_be_bytes()[1..]);
+                    out.push(((left >> 24) << 4 | right >> 24) as u8);
+                    out.extend(&right.to_be_bytes()[1..]);
+                }
+                _ => [left, right].iter().for_each(|number| out.extend(number.to_be_bytes())),
+            }
+        }
+        out.extend([0; 16]);
+        out.extend(&self.data);
+        out.extend(b"\xab\xcd\xefMaxMind.com");
+        map(&[
+            ("binary_format_major_version", Value::Short(2)),
+            ("binary_format_minor_version", Value::Short(0)),
+            ("build_epoch", Value::Long(build_epoch.into())),
+            ("database_type", Value::Text(kind)),
+            ("description", map(&[("en", Value::Text("for tests"))])),
+            ("ip_version", Value::Short(ip_version)),
+            ("languages", Value::List(vec![Value::Text("en")])),
+            ("node_count", Value::Number(count as u32)),
+            ("record_size", Value::Short(bits)),
+        ])
+        .write(&mut out);
+        out
     }
-    out.extend([0; 16]);
-    out.extend(data);
-    out.extend(b"\xab\xcd\xefMaxMind.com");
-    map(&[
-        ("binary_format_major_version", Value::Short(2)),
-        ("binary_format_minor_version", Value::Short(0)),
-        ("build_epoch", Value::Long(build_epoch.into())),
-        ("database_type", Value::Text(kind)),
-        ("description", map(&[("en", Value::Text("for tests"))])),
-        ("ip_version", Value::Short(6)),
-        ("languages", Value::List(vec![Value::Text("en")])),
-        ("node_count", Value::Number(count as u32)),
-        ("record_size", Value::Short(32)),
-    ])
-    .write(&mut out);
-    out
 }
