@@ -30,8 +30,9 @@ impl Formatter for Harmless {
         while let Some(at) = plain.find(steers) {
             out.write_all(&plain.as_bytes()[..at])?;
             let mut rest = plain[at..].chars();
-            for unit in rest.next().iter().flat_map(|c| c.encode_utf16(&mut [0; 2]).to_vec()) {
-                write!(out, "\\u{unit:04x}")?;
+            if let Some(c) = rest.next() {
+                // None of them needs more than four digits.
+                write!(out, "\\u{:04x}", u32::from(c))?;
             }
             plain = rest.as_str();
         }
