@@ -27,7 +27,8 @@ const OTHER: &str = "FLOWPROBE_BIN";
 #[command(after_help = "\
 Parts: rates, kernel-time, sweep, memory, scrape, networks, start, delay, latency, highest, cpus, open.
 Conditions (of rates and kernel-time): empty, flowprobe, tcplife, tcpstates, bpftrace-count;
-in the full form also bpftrace-printf, bpftrace-map, \"flowprobe: connection\" and other hooks.
+in the full form also bpftrace-printf, bpftrace-map, \"flowprobe: a round trip in 100ms\",
+\"flowprobe: connection\" and other hooks.
 
 Examples:
   cargo xtask bench --quick

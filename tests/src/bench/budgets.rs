@@ -90,7 +90,7 @@ const ALL: [Budget; 27] = [
     at_most(0.0, "", "records lost at the highest rate in a minute", |sheet| {
         longest(sheet, "highest", &format!("{UNBROKEN}/lost"))
     }),
-    at_most(0.1, "", "the reader's wake-ups for a record, at the highest rate", |sheet| {
+    at_most(0.1, "", "times that the daemon is given a CPU, for a record, at the highest rate", |sheet| {
         median(sheet, "highest", &format!("{UNBROKEN}/wake-ups a record"))
     }),
     at_most(100.0, "ms", "delay of a record, the longest", |sheet| {

@@ -18,15 +18,15 @@ pub(super) struct Agreement {
     pub(super) compared: usize,
     /// Those of which the ranges overlap.
     pub(super) agree: usize,
-    /// Those of which each median lies in the other's range.
-    #[serde(default)]
-    pub(super) within: usize,
     /// Those of them that have no unit, ratios within a round and counts: the machine's speed of the hour is not in them.
     #[serde(default)]
     pub(super) plain: usize,
     /// Those of these of which the ranges overlap.
     #[serde(default)]
     pub(super) plain_agree: usize,
+    /// Of all that were compared, those of which each median lies in the other's range.
+    #[serde(default)]
+    pub(super) within: usize,
     /// As many would overlap if nothing but chance were between the runs.
     pub(super) expected: f64,
     /// The distance of the two medians, of the smaller: the middle one of these figures.
@@ -87,7 +87,7 @@ impl Agreement {
         });
         let plain = (self.plain > 0).then(|| {
             let (plain, agree) = (self.plain, self.plain_agree);
-            format!("{plain} of them are ratios and counts, without the machine's speed in them, and {agree} of these overlap.")
+            format!("{plain} of the repeated ones are ratios and counts, without the machine's speed in them, and {agree} of these overlap.")
         });
         let single = (self.single > 0).then(|| {
             let percent = self.single_shift * 100.0;

@@ -17,7 +17,7 @@ use crate::truth::{Objects, Point, Tiny};
 /// For a peer to load its programs.
 const LOADED: Duration = Duration::from_secs(30);
 /// For a peer to end when asked.
-const ENDED: Duration = Duration::from_secs(10);
+const ENDED: Duration = Duration::from_secs(60);
 
 /// Of round trips of a connection that come sooner after a counted one, none is counted.
 const SPACE: &str = "100ms";

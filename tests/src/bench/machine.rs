@@ -45,8 +45,7 @@ impl Machine {
 
     /// Whether figures of both compare: the same kernel on as many of the same processors.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        let what = |machine: &Self| (machine.kernel.clone(), machine.processor.clone(), machine.cpus);
-        what(self) == what(other)
+        (&self.kernel, &self.processor, self.cpus) == (&other.kernel, &other.processor, other.cpus)
     }
 }
 

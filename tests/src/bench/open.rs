@@ -18,20 +18,26 @@ pub(super) fn measure(context: &Context<'_>, samples: &mut Samples) -> Result<()
     for round in 1..=rounds {
         for &sockets in &context.plan.sizes {
             context.say(&format!("round {round} of {rounds}: {sockets} sockets"));
-            let holding = Holding::start(sockets, 0.0, 0)?;
-            let before = rates(context)?;
-            let daemon = Daemon::start(&Setting::default())?;
-            let with = rates(context)?;
-            daemon.stop()?;
-            let after = rates(context)?;
-            drop(holding);
-            for load in LOADS.map(Load::name) {
-                let bare = f64::midpoint(before[load], after[load]);
-                samples.add(format!("{load}/{sockets} sockets: nothing/rate"), "1/s", bare);
-                samples.add(format!("{load}/{sockets} sockets: flowprobe/rate"), "1/s", with[load]);
-                samples.add(format!("{load}/{sockets} sockets: flowprobe/ratio"), "", with[load] / bare);
+            if let Err(error) = at(context, sockets, samples) {
+                samples.absent(format!("{sockets} sockets"), format!("{error:#}"));
             }
         }
+    }
+    Ok(())
+}
+
+fn at(context: &Context<'_>, sockets: u64, samples: &mut Samples) -> Result<()> {
+    let _holding = Holding::start(sockets, 0.0, 0)?;
+    let before = rates(context)?;
+    let daemon = Daemon::start(&Setting::default())?;
+    let with = rates(context)?;
+    daemon.stop()?;
+    let after = rates(context)?;
+    for load in LOADS.map(Load::name) {
+        let bare = f64::midpoint(before[load], after[load]);
+        samples.add(format!("{load}/{sockets} sockets: nothing/rate"), "1/s", bare);
+        samples.add(format!("{load}/{sockets} sockets: flowprobe/rate"), "1/s", with[load]);
+        samples.add(format!("{load}/{sockets} sockets: flowprobe/ratio"), "", with[load] / bare);
     }
     Ok(())
 }

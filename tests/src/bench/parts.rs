@@ -50,7 +50,7 @@ pub(super) const ALL: [Question; 12] = [
         title: "What it does to others",
         method: "A client and a server thread on each CPU, all CPUs busy. `crr`: connect, 64 bytes there and back, close; `rr`: 64 \
                  bytes there and back on open connections; `bulk`: one stream, by mebibyte. Each condition is measured between \
-                 two measurements of the bare machine, on a quiet machine each, for as long as the daemon's sweeps are apart; ratio and added CPU are against the mean of these two. CPU is the whole \
+                 two measurements of the bare machine, on a quiet machine each, crr and rr for as long as the daemon's sweeps are apart; ratio and added CPU are against the mean of these two. CPU is the whole \
                  machine's busy time (/proc/stat), which in crr and rr keeps all CPUs busy and so says what the rate does; load CPU what of it the load was \
                  charged with (getrusage), own CPU that of the observing process alone (schedstat), wake-ups how \
                  often it was given a CPU, all of them for one operation. A crr operation has two socket ends here. Resident: the observing process' memory \

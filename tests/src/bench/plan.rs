@@ -74,7 +74,7 @@ impl Plan {
             settle: Duration::from_millis(100),
             sizes: vec![1_000, 2_000],
             sweeps: (1, 1),
-            memory_sockets: 20_000,
+            memory_sockets: 2_000,
             latency_sockets: 2_000,
             scrapes: (20, 2),
             highest: 5.0,

@@ -28,6 +28,15 @@ struct Series {
     points: Vec<(f64, f64)>,
 }
 
+/// Which axes go by powers of ten.
+#[derive(Clone, Copy)]
+enum Axes {
+    Neither,
+    /// The horizontal one.
+    Across,
+    Both,
+}
+
 /// A file of docs/performance/.
 pub(super) struct Plot {
     /// Its name there.
@@ -36,8 +45,7 @@ pub(super) struct Plot {
     pub(super) title: &'static str,
     x: &'static str,
     y: &'static str,
-    /// Both axes by powers of ten.
-    logarithmic: bool,
+    axes: Axes,
     series: Vec<Series>,
 }
 
@@ -70,7 +78,7 @@ pub(super) fn plots(sheet: &Sheet) -> Vec<Plot> {
             title: "CPU time of one look at all sockets",
             x: "sockets",
             y: "ms",
-            logarithmic: true,
+            axes: Axes::Both,
             series: METHODS.iter().map(|method| by_size(method, "cpu")).collect(),
         },
         Plot {
@@ -78,7 +86,7 @@ pub(super) fn plots(sheet: &Sheet) -> Vec<Plot> {
             title: "CPU time of a look, for one socket",
             x: "sockets",
             y: "µs",
-            logarithmic: true,
+            axes: Axes::Both,
             series: METHODS.iter().map(|method| by_size(method, "cpu a socket")).collect(),
         },
         Plot {
@@ -86,7 +94,7 @@ pub(super) fn plots(sheet: &Sheet) -> Vec<Plot> {
             title: "Resident memory of the daemon",
             x: "sockets",
             y: "MiB",
-            logarithmic: true,
+            axes: Axes::Both,
             series: vec![by_size("flowprobe", "resident")],
         },
         Plot {
@@ -94,7 +102,7 @@ pub(super) fn plots(sheet: &Sheet) -> Vec<Plot> {
             title: "Rates beside flowprobe, of the bare, by open sockets",
             x: "sockets",
             y: "ratio",
-            logarithmic: true,
+            axes: Axes::Across,
             series: ["crr", "rr"].map(beside_open).into(),
         },
         Plot {
@@ -102,7 +110,7 @@ pub(super) fn plots(sheet: &Sheet) -> Vec<Plot> {
             title: "Connections (crr) a second by CPUs",
             x: "CPUs",
             y: "1/s",
-            logarithmic: false,
+            axes: Axes::Neither,
             series: ["nothing", "flowprobe"].map(|condition| by_cpus("crr", condition)).into(),
         },
         Plot {
@@ -110,7 +118,7 @@ pub(super) fn plots(sheet: &Sheet) -> Vec<Plot> {
             title: "Round trips (rr) a second by CPUs",
             x: "CPUs",
             y: "1/s",
-            logarithmic: false,
+            axes: Axes::Neither,
             series: ["nothing", "flowprobe"].map(|condition| by_cpus("rr", condition)).into(),
         },
     ];
@@ -141,17 +149,26 @@ impl Plot {
         let ((left, right), (low, high)) = (range(|point| point.0), range(|point| point.1));
         let mut chart = ChartBuilder::on(&root);
         chart.caption(self.title, (FONT, 18)).margin(12).x_label_area_size(44).y_label_area_size(70);
-        if self.logarithmic {
-            // Below the lowest and above the highest there is room for a curve that is flat.
-            let low = low.max(high / 1e6);
-            let axes = ((left * 0.8..right * 1.25).log_scale(), (low / 2.0..high * 6.0).log_scale());
-            let mut chart = chart.build_cartesian_2d(axes.0, axes.1)?;
-            draw_axes!(chart, self);
-            draw_series!(chart, self.series);
-        } else {
-            let mut chart = chart.build_cartesian_2d(0.0..right * 1.1, 0.0..high * 1.15)?;
-            draw_axes!(chart, self);
-            draw_series!(chart, self.series);
+        // Beyond the ends there is room for a curve that is flat, and for the names.
+        let across = (left * 0.8..right * 1.25).log_scale();
+        let plain = 0.0..high * 1.4;
+        match self.axes {
+            Axes::Both => {
+                let low = low.max(high / 1e6);
+                let mut chart = chart.build_cartesian_2d(across, (low / 2.0..high * 6.0).log_scale())?;
+                draw_axes!(chart, self);
+                draw_series!(chart, self.series);
+            }
+            Axes::Across => {
+                let mut chart = chart.build_cartesian_2d(across, plain)?;
+                draw_axes!(chart, self);
+                draw_series!(chart, self.series);
+            }
+            Axes::Neither => {
+                let mut chart = chart.build_cartesian_2d(0.0..right * 1.1, plain)?;
+                draw_axes!(chart, self);
+                draw_series!(chart, self.series);
+            }
         }
         root.present().context("nothing was drawn")
     }
@@ -201,10 +218,9 @@ mod tests {
 
     #[test]
     fn a_plot_names_its_curves_and_axes() {
-        for logarithmic in [false, true] {
+        for axes in [Axes::Neither, Axes::Across, Axes::Both] {
             let series = Series { name: "a curve".into(), points: vec![(1.0, 2.0), (10.0, 30.0)] };
-            let plot =
-                Plot { file: "x.svg", title: "t", x: "sockets", y: "ms", logarithmic, series: vec![series] };
+            let plot = Plot { file: "x.svg", title: "t", x: "sockets", y: "ms", axes, series: vec![series] };
             let svg = plot.svg().unwrap();
             assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
             for word in ["a curve", "sockets", "ms"] {

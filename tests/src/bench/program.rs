@@ -101,6 +101,7 @@ fn plan(arguments: &Arguments) -> Plan {
         plan.rounds = usize::from(rounds);
         plan.long_rounds = plan.rounds;
         plan.sweeps = (plan.rounds, plan.rounds.min(plan.sweeps.1));
+        plan.rings.2 = plan.rounds.min(plan.rings.2);
     }
     plan
 }
@@ -134,7 +135,7 @@ fn names(conditions: &[Condition]) -> String {
 /// Measures one part; what went wrong is in it.
 fn measured(question: &Question, context: &Context<'_>) -> Result<(Part, bool)> {
     let begun = Instant::now();
-    let machine = Machine::now()?;
+    let (machine, build) = (Machine::now()?, build()?);
     let mut samples = Samples::default();
     let outcome = (question.measure)(context, &mut samples);
     let complete = outcome.is_ok();
@@ -144,7 +145,7 @@ fn measured(question: &Question, context: &Context<'_>) -> Result<(Part, bool)> 
         samples.absent("all or the rest", why);
     }
     context.say(&format!("done in {:.1} s", begun.elapsed().as_secs_f64()));
-    Ok((samples.finish(context.plan.quick, machine, build()?), complete))
+    Ok((samples.finish(context.plan.quick, machine, build), complete))
 }
 
 /// A hash of the program that is measured; it tells two builds apart and no more.

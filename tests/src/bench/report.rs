@@ -61,14 +61,11 @@ fn shown_in(file: &str) -> &'static str {
 fn place(part: &Part) -> String {
     let machine = &part.machine;
     let form = if part.quick { "Quick form" } else { "Full form" };
+    // Of an earlier run the day may not be known.
+    let date = if machine.date.is_empty() { String::new() } else { format!(", {}", machine.date) };
     let mut text = format!(
-        "{form}, {}; Linux {}, {} × {}, {} MiB; load average at its start {:.2}.",
-        machine.date,
-        machine.kernel,
-        machine.cpus,
-        machine.processor,
-        machine.memory_mib,
-        machine.load_average
+        "{form}{date}; Linux {}, {} × {}, {} MiB; load average at its start {:.2}.",
+        machine.kernel, machine.cpus, machine.processor, machine.memory_mib, machine.load_average
     );
     if let Some(sentence) = part.agreement.as_ref().and_then(Agreement::sentence) {
         text = text + "\n\n" + &sentence;

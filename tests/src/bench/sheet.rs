@@ -44,7 +44,7 @@ pub(super) struct Part {
     pub(super) figures: BTreeMap<String, Figure>,
     /// What could not be measured, and why, by the beginning of the figures' names.
     pub(super) absent: BTreeMap<String, String>,
-    /// How they stand to the figures that were here before, of the same kernel and form.
+    /// How they stand to the figures that were here before, of a like machine and the same form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) agreement: Option<Agreement>,
 }
