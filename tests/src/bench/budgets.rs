@@ -77,7 +77,7 @@ fn verifier_growth(sheet: &Sheet) -> Option<f64> {
     grown.max_by(f64::total_cmp)
 }
 
-const ALL: [Budget; 27] = [
+const ALL: [Budget; 26] = [
     at_most(1_000.0, "ns", "in-kernel time of a socket's life (crr)", |sheet| {
         median(sheet, "kernel-time", "crr/flowprobe: all/net a socket")
     }),
@@ -145,9 +145,6 @@ const ALL: [Budget; 27] = [
     }),
     at_most(250.0, "ms", "scrape that finds old sums (200 ms for the sweep), the longest", |sheet| {
         at_largest(sheet, "scrape", ", stale/longest")
-    }),
-    at_most(250.0, "ms", "scrape of 1,000 groups, text, the longest", |sheet| {
-        median(sheet, "scrape", "1,000 groups, text/longest")
     }),
     at_most(300.0, "ms", "from the start to the last hook attached", |sheet| {
         median(sheet, "start", "daemon, last hook attached/after")
