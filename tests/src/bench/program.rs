@@ -29,7 +29,7 @@ struct Arguments {
     /// How often each condition is measured [default: 7, quick: 1]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// Open sockets at most [default: 400000, quick: 2000]
+    /// Open sockets at most [default: 400000, quick: 1000]
     #[arg(long, value_name = "SOCKETS", value_parser = clap::value_parser!(u64).range(1_000..))]
     most: Option<u64>,
     /// Parts and conditions, by their names, separated by commas
