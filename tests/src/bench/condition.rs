@@ -66,17 +66,15 @@ impl Condition {
     /// Starts it and waits until it observes.
     pub(super) fn start(self) -> Result<Running> {
         let before = Objects::now()?;
+        let daemon = |setting| anyhow::Ok(Guard::Flowprobe(Box::new(Daemon::start(&setting)?)));
         let guard = match self {
             Self::Floor => Guard::Floor(floor()?),
-            Self::Flowprobe => Guard::Flowprobe(Box::new(Daemon::start(&Setting::default())?)),
+            Self::Flowprobe => daemon(Setting::default())?,
             Self::Spaced => {
                 let arguments = vec!["--rtt-interval".to_owned(), SPACE.to_owned()];
-                Guard::Flowprobe(Box::new(Daemon::start(&Setting { arguments, ..Setting::default() })?))
+                daemon(Setting { arguments, ..Setting::default() })?
             }
-            Self::Hooks(hooks) => {
-                let setting = Setting { hooks: Some(hooks.to_owned()), ..Setting::default() };
-                Guard::Flowprobe(Box::new(Daemon::start(&setting)?))
-            }
+            Self::Hooks(hooks) => daemon(Setting { hooks: Some(hooks.to_owned()), ..Setting::default() })?,
             Self::Peer(peer) => Guard::Peer(start_peer(peer, &before)?),
         };
         let objects = Objects::now()?.added_since(&before);

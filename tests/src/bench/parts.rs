@@ -54,7 +54,7 @@ pub(super) const ALL: [Question; 12] = [
                  machine's busy time (/proc/stat), which in crr and rr keeps all CPUs busy and so says what the rate does; load CPU what of it the load was \
                  charged with (getrusage), own CPU that of the observing process alone (schedstat), wake-ups how \
                  often it was given a CPU, all of them for one operation. A crr operation has two socket ends here. Resident: the observing process' memory \
-                 behind the load. The rows of single hooks have no sweeps.",
+                 behind the load. With single hooks a sweep reads counters and looks at no socket.",
         columns: &[
             "rate",
             "ratio",

@@ -8,7 +8,7 @@ pub(super) const MANY: u64 = 50_000;
 /// The amounts of one run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// Two minutes instead of two hours: shows that the machinery works, not what things cost.
+    /// Minutes instead of hours: shows that the machinery works, not what things cost.
     pub(super) quick: bool,
     /// How often each condition is measured.
     pub(super) rounds: usize,

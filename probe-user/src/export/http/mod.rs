@@ -3,8 +3,9 @@
 //! Reads a [`MetricsSource`] when asked, over TCP or a unix socket, with TLS and users where a [`Web`] configuration says so.
 //! One request a connection, GET and HEAD only. A client can hold a connection for [`Limits::total`] at most, a TLS
 //! handshake included; the number of connections is bounded, and a new one displaces the one that has been silent longest,
-//! so clients that are silent or not allowed never displace the answer to one that is allowed. Costs one task and at most 16 kB a connection (with TLS, a
-//! handshake message of 64 kB too, rustls' bound), besides two pieces of a scrape's text and the snapshot that it is made of.
+//! so clients that are silent or not allowed never displace the answer to one that is allowed. Costs one task and at most
+//! 16 kB a connection (with TLS, a handshake message of 64 kB too, rustls' bound), besides two pieces of a scrape's text and
+//! the snapshot that it is made of.
 
 use std::{future::Future, io, pin::Pin, pin::pin, sync::Arc, time::Duration};
 
