@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{IN_VM, Probe, Question, Scenario};
 use crate::kit::{monotonic_ns, take_turn};
@@ -76,10 +76,13 @@ fn hold(probe: &mut Option<Probe>, scenario: &Scenario) -> Result<()> {
     let _turn = take_turn()?;
     device::set_up("lo", true)?;
     match scenario.run {
-        Question::Shared(ask) => ask(match probe {
-            Some(probe) => probe,
-            None => probe.insert(Probe::start()?),
-        }),
+        Question::Shared(ask) => {
+            let probe = match probe {
+                Some(probe) => probe,
+                None => probe.insert(Probe::start()?),
+            };
+            ask(probe).with_context(|| probe.troubles())
+        }
         Question::Alone(ask) => {
             probe.take().map_or(Ok(()), Probe::stop)?;
             let _patched = keep_patched()?;

@@ -234,6 +234,28 @@ impl Probe {
         self.fence.pass(&mut watch, "a connection made after the traffic is reported")
     }
 
+    /// What the daemon knows of its own losses, for the message of a scenario that fails.
+    #[must_use]
+    pub fn troubles(&self) -> String {
+        let scrape = match self.scrape() {
+            Ok(scrape) => scrape,
+            Err(error) => return format!("what the daemon lost is not known: {error:#}"),
+        };
+        let mut known = String::from("the daemon lost or missed");
+        let empty = known.len();
+        for (family, label) in
+            [("flowprobe_records_lost_total", "reason"), ("flowprobe_hook_missed_total", "hook")]
+        {
+            for which in scrape.label_values(family, label) {
+                let count = scrape.sum(family, &[(label, &which)]);
+                if count != 0.0 {
+                    known += &format!(" {count} by {which},");
+                }
+            }
+        }
+        if known.len() == empty { "the daemon lost and missed nothing".into() } else { known }
+    }
+
     /// End both.
     ///
     /// # Errors
@@ -252,7 +274,7 @@ impl Probe {
 pub fn hold(scenario: fn(&Probe) -> Result<()>) -> Result<()> {
     let _turn = take_turn()?;
     let probe = Probe::start()?;
-    scenario(&probe)?;
+    scenario(&probe).with_context(|| probe.troubles())?;
     probe.stop()
 }
 
@@ -263,7 +285,7 @@ pub fn hold(scenario: fn(&Probe) -> Result<()>) -> Result<()> {
 pub fn hold_times(scenario: fn(&Probe) -> Result<()>) -> Result<()> {
     let _turn = take_turn()?;
     let probe = Probe::start()?;
-    again(|| scenario(&probe))?;
+    again(|| scenario(&probe)).with_context(|| probe.troubles())?;
     probe.stop()
 }
 

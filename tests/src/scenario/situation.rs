@@ -55,7 +55,8 @@ impl Stage {
             for line in &lines[sender.index()] {
                 // Adds them up, too.
                 let causes = causes(line).with_context(|| format!("the {side}'s causes"))?;
-                expect(&format!("the {side}'s retrans_unattributed"), causes.unattributed, 0)?;
+                expect(&format!("the {side}'s retrans_unattributed"), causes.unattributed, 0)
+                    .with_context(|| format!("{line:?}"))?;
                 if line.text("role")? == "client" {
                     expect("the retrans_synack of an end that connected", causes.synack, 0)?;
                 } else {
