@@ -33,8 +33,9 @@ fn median(sheet: &Sheet, part: &str, name: &str) -> Option<f64> {
     sheet.figure(part, name).map(|figure| figure.median)
 }
 
+/// Of all runs that the spread tells of.
 fn longest(sheet: &Sheet, part: &str, name: &str) -> Option<f64> {
-    sheet.figure(part, name).map(|figure| figure.max)
+    sheet.figure(part, name).map(|figure| figure.spread().1)
 }
 
 /// Of mebibytes.

@@ -27,6 +27,12 @@ pub(super) struct Agreement {
     /// Of all that were compared, those of which each median lies in the other's range.
     #[serde(default)]
     pub(super) within: usize,
+    /// Runs before, of which the spread was stated.
+    #[serde(default)]
+    pub(super) runs: usize,
+    /// Those of which the range overlaps that spread.
+    #[serde(default)]
+    pub(super) stated: usize,
     /// As many would overlap if nothing but chance were between the runs.
     pub(super) expected: f64,
     /// The distance of the two medians, of the smaller: the middle one of these figures.
@@ -43,7 +49,8 @@ pub(super) struct Agreement {
 
 /// Compares the ranges of figures that were repeated; a single measurement states no spread, only its distance is told.
 pub(super) fn compare(before: &Part, after: &Part) -> Agreement {
-    let mut agreement = Agreement { same_build: before.build == after.build, ..Agreement::default() };
+    let mut agreement =
+        Agreement { same_build: before.build == after.build, runs: before.runs(), ..Agreement::default() };
     let (mut shifts, mut single_shifts) = (Vec::new(), Vec::new());
     for (name, now) in &after.figures {
         let Some(was) = before.figures.get(name) else { continue };
@@ -58,11 +65,14 @@ pub(super) fn compare(before: &Part, after: &Part) -> Agreement {
         agreement.expected += 1.0 - apart_by_chance(was.samples, now.samples);
         shifts.push(shift(was, now));
         agreement.within += usize::from(holds(was, now) && holds(now, was));
+        let (low, high) = was.spread();
+        agreement.stated += usize::from(now.min <= high && low <= now.max || shift(was, now) < SAME);
         if overlap(was, now) {
             agreement.agree += 1;
             agreement.plain_agree += plain;
         } else {
-            agreement.differ.push(format!("{name}: {} before, {} now {}", cell(was), cell(now), now.unit));
+            let [was, is] = [was, now].map(|figure| cell(figure.median, (figure.min, figure.max)));
+            agreement.differ.push(format!("{name}: {was} before, {is} now {}", now.unit));
         }
     }
     let middle = |shifts| Figure::of("", shifts).map_or(0.0, |figure| figure.median);
@@ -85,6 +95,12 @@ impl Agreement {
                 self.shift * 100.0
             )
         });
+        let stated = (self.compared > 0 && self.runs > 1).then(|| {
+            format!(
+                "{} have ranges that overlap the spread stated before, of {} runs.",
+                self.stated, self.runs
+            )
+        });
         let plain = (self.plain > 0).then(|| {
             let (plain, agree) = (self.plain, self.plain_agree);
             format!("{plain} of the repeated ones are ratios and counts, without the machine's speed in them, and {agree} of these overlap.")
@@ -93,7 +109,7 @@ impl Agreement {
             let percent = self.single_shift * 100.0;
             format!("{} figures of single measurements differ by {percent:.1} %, in the middle.", self.single)
         });
-        let sentences: Vec<_> = [repeated, plain, single].into_iter().flatten().collect();
+        let sentences: Vec<_> = [repeated, stated, plain, single].into_iter().flatten().collect();
         (!sentences.is_empty()).then(|| sentences.join(" "))
     }
 }
@@ -127,15 +143,22 @@ mod tests {
 
     #[test]
     fn ranges_that_touch_agree() {
-        let figure = |min, max| Figure { unit: String::new(), median: min, min, max, samples: 3 };
+        let figure =
+            |min, max| Figure { unit: String::new(), median: min, min, max, samples: 3, earlier: Vec::new() };
         assert!(overlap(&figure(1.0, 2.0), &figure(2.0, 3.0)));
         assert!(!overlap(&figure(1.0, 2.0), &figure(2.1, 3.0)));
     }
 
     #[test]
     fn what_differs_by_nearly_nothing_is_the_same() {
-        let figure =
-            |value| Figure { unit: String::new(), median: value, min: value, max: value, samples: 3 };
+        let figure = |value| Figure {
+            unit: String::new(),
+            median: value,
+            min: value,
+            max: value,
+            samples: 3,
+            earlier: Vec::new(),
+        };
         assert!(overlap(&figure(22.0), &figure(22.000_02)) && holds(&figure(22.0), &figure(22.000_02)));
         assert!(!overlap(&figure(22.0), &figure(22.1)) && !holds(&figure(22.0), &figure(22.1)));
     }
@@ -155,6 +178,27 @@ mod tests {
         assert_eq!((found.compared, found.agree, found.plain, found.plain_agree), (2, 1, 1, 1));
         assert_eq!((found.within, found.same_build), (1, true));
         assert_eq!((found.single, found.single_shift, found.differ.len()), (1, 2.0, 1));
+    }
+
+    #[test]
+    fn what_two_runs_stated_together_is_wider() {
+        let part = |value: f64| {
+            let mut samples = Samples::default();
+            samples.add("a/time", "us", value);
+            samples.add("a/time", "us", value + 0.1);
+            samples.finish(false, Machine::now().unwrap(), String::new())
+        };
+        let (first, mut second, third) = (part(1.0), part(3.0), part(2.0));
+        assert_eq!(compare(&first, &second).stated, 0);
+        second.follow(&first);
+        let found = compare(&second, &third);
+        assert_eq!((found.runs, found.agree, found.stated), (2, 0, 1));
+        assert!(
+            found
+                .sentence()
+                .unwrap()
+                .contains("1 have ranges that overlap the spread stated before, of 2 runs.")
+        );
     }
 
     #[test]

@@ -41,14 +41,14 @@ fn at(context: &Context<'_>, row: &str, ring: &str, seconds: f64, samples: &mut 
     let per_record = outcome.operations as f64 * 2.0;
     samples.add(format!("{row}/seconds"), "s", outcome.seconds);
     samples.add(format!("{row}/rate"), "1/s", outcome.operations as f64 / outcome.seconds);
-    samples.add(format!("{row}/socket ends"), "", ends);
+    samples.add(format!("{row}/socket ends"), "count", ends);
     // Scrapes and whatever else this machine does are connections too: more than were made is no fault.
-    samples.add(format!("{row}/closed"), "", grown("flowprobe_tcp_connections_closed_total"));
+    samples.add(format!("{row}/closed"), "count", grown("flowprobe_tcp_connections_closed_total"));
     samples.add(format!("{row}/lost"), "", grown("flowprobe_records_lost_total"));
     samples.add(format!("{row}/daemon's cpu a record"), "us", outcome.watched_cpu_seconds * 1e6 / per_record);
     // Over a little more than the window: the load's start and end too.
     let all_records = outcome.all_operations as f64 * 2.0;
     samples.add(format!("{row}/of it sweeps"), "us", sweeps.as_secs_f64() * 1e6 / all_records);
-    samples.add(format!("{row}/wake-ups a record"), "", outcome.watched_times as f64 / per_record);
+    samples.add(format!("{row}/wake-ups a record"), "count", outcome.watched_times as f64 / per_record);
     daemon.stop()
 }

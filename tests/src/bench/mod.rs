@@ -19,6 +19,7 @@ mod highest;
 mod kernel_time;
 mod latency;
 mod library;
+mod lines;
 mod machine;
 mod memory;
 mod open;

@@ -137,7 +137,8 @@ pub(super) const ALL: [Question; 12] = [
         title: "Networks by routing table, services and groups",
         method: "A synthetic table with the prefix lengths of the Internet's of 2025; processor time, the best of some runs \
                  (of files: one), and what the allocator was asked for. Any: a random prefix each time, so nothing is in the processor's caches; few: \
-                 of 10,000 prefixes of unequal weight, as clients are. Why this library: docs/decisions/networks.md. \
+                 of 10,000 prefixes of unequal weight, as clients are. Of ours: as a multiple of what the library takes \
+                 that the daemon uses, in the same round. Why that one: docs/decisions/networks.md. \
                  A look-up of a service: any port, of which most have none. A record: the opening of a server's connection is added \
                  to the sums, a million times, without tables of networks and with 1,000 places for groups \
                  (docs/decisions/groups.md).",

@@ -16,7 +16,7 @@ use super::machine::Machine;
 use super::parts::{self, Context, Question};
 use super::plan::Plan;
 use super::sheet::{Part, Samples, Sheet};
-use super::{daemon, peers, report};
+use super::{daemon, lines, peers, report};
 use crate::kit::{flowprobe, take_turn};
 
 /// Measures what flowprobe and its peers cost; run it through `cargo xtask bench`.
@@ -76,7 +76,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
             whole &= complete;
             keep(&mut sheet.parts, question.name, part);
             // What was measured is not lost when a later part is interrupted.
-            write(&file, &(serde_json::to_string_pretty(&sheet)? + "\n"))?;
+            write(&file, &lines::json(&sheet)?)?;
         }
         println!("measured in {:.0} s", begun.elapsed().as_secs_f64());
     }
@@ -160,7 +160,10 @@ fn build() -> Result<String> {
 /// Puts a part in its place, with how it stands to the one that was there.
 fn keep(parts: &mut BTreeMap<String, Part>, name: &str, mut part: Part) {
     let comparable = |before: &&Part| before.quick == part.quick && before.machine.is_like(&part.machine);
-    part.agreement = parts.get(name).filter(comparable).map(|before| compare(before, &part));
+    if let Some(before) = parts.get(name).filter(comparable) {
+        part.agreement = Some(compare(before, &part));
+        part.follow(before);
+    }
     if let Some(agreement) = &part.agreement {
         agreement.sentence().iter().for_each(|sentence| println!("{name}: {sentence}"));
         agreement.differ.iter().for_each(|line| println!("  {line}"));

@@ -12,10 +12,11 @@ use super::{budgets, table};
 const HEAD: &str = "\
 # What flowprobe costs
 
-Made by `cargo xtask bench`; the figures are in performance.json. A cell is the median of repeated measurements, with the
-smallest and the largest behind it. All loads are on loopback, in network namespaces of their own, with reno, client and server of a
-connection on one CPU: every connection has both ends here, and nothing but TCP and the observer is paid for. Figures of two machines
-do not compare; those of one table do. Each part says how its figures stand to those of the run before.
+Made by `cargo xtask bench`; the figures are in performance.json. A cell is the median of the last run's measurements, with the
+smallest and the largest behind it, of that run and of up to three before it, whatever their build: how much the machine's hours
+differ is in the spread. All loads are on loopback, in network namespaces of their own, with reno, client and server of a connection
+on one CPU: every connection has both ends here, and nothing but TCP and the observer is paid for. Figures of two machines do not
+compare; those of one table do. Each part says how its figures stand to those of the runs before.
 
 ";
 
@@ -67,6 +68,9 @@ fn place(part: &Part) -> String {
         "{form}{date}; Linux {}, {} × {}, {} MiB; load average at its start {:.2}.",
         machine.kernel, machine.cpus, machine.processor, machine.memory_mib, machine.load_average
     );
+    if part.runs() > 1 {
+        let _ = write!(text, " Spreads are of {} runs.", part.runs());
+    }
     if let Some(sentence) = part.agreement.as_ref().and_then(Agreement::sentence) {
         text = text + "\n\n" + &sentence;
     }

@@ -49,10 +49,26 @@ pub(super) struct Part {
     pub(super) agreement: Option<Agreement>,
 }
 
+impl Part {
+    /// Makes its figures tell what they were in the run before, too.
+    pub(super) fn follow(&mut self, before: &Self) {
+        for (name, figure) in &mut self.figures {
+            if let Some(before) = before.figures.get(name).filter(|before| before.unit == figure.unit) {
+                figure.follow(before);
+            }
+        }
+    }
+
+    /// Runs that its spreads tell of.
+    pub(super) fn runs(&self) -> usize {
+        1 + self.figures.values().map(|figure| figure.earlier.len()).max().unwrap_or(0)
+    }
+}
+
 /// Repeated measurements of one thing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Figure {
-    /// Such as `us` or `1/s`; nothing for a ratio.
+    /// Such as `us` or `1/s`; nothing for a ratio, or a count that does not go with the machine's speed.
     pub(super) unit: String,
     /// The middle one, or the mean of the middle two.
     pub(super) median: f64,
@@ -62,6 +78,23 @@ pub(super) struct Figure {
     pub(super) max: f64,
     /// How many.
     pub(super) samples: usize,
+    /// What earlier runs had, of a like machine and the same form, the newest last: no more than [`EARLIER`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) earlier: Vec<Earlier>,
+}
+
+/// Runs before the last one that its spread tells of.
+pub(super) const EARLIER: usize = 3;
+
+/// A figure of an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Earlier {
+    /// The middle one.
+    pub(super) median: f64,
+    /// The smallest.
+    pub(super) min: f64,
+    /// The largest.
+    pub(super) max: f64,
 }
 
 impl Figure {
@@ -76,7 +109,21 @@ impl Figure {
         } else {
             values[half]
         };
-        Some(Self { unit: unit.to_owned(), median, min, max, samples: values.len() })
+        Some(Self { unit: unit.to_owned(), median, min, max, samples: values.len(), earlier: Vec::new() })
+    }
+
+    /// The smallest and the largest of this run and the earlier ones.
+    pub(super) fn spread(&self) -> (f64, f64) {
+        let ends = |(min, max): (f64, f64), run: &Earlier| (min.min(run.min), max.max(run.max));
+        self.earlier.iter().fold((self.min, self.max), ends)
+    }
+
+    /// Keeps what it was in the run before and in those before that.
+    fn follow(&mut self, before: &Self) {
+        let Self { median, min, max, .. } = *before;
+        self.earlier = before.earlier.clone();
+        self.earlier.push(Earlier { median, min, max });
+        self.earlier.drain(..self.earlier.len().saturating_sub(EARLIER));
     }
 }
 
@@ -126,5 +173,17 @@ mod tests {
         assert_eq!((figure.median, figure.min, figure.max, figure.samples), (2.0, 1.0, 3.0, 3));
         assert_eq!(Figure::of("us", vec![4.0, 1.0]).unwrap().median, 2.5);
         assert!(Figure::of("us", vec![f64::INFINITY]).is_none());
+    }
+
+    #[test]
+    fn the_spread_is_that_of_the_last_runs() {
+        let mut runs =
+            [10.0, 4.0, 3.0, 5.0, 2.0].map(|value| Figure::of("us", vec![value, value + 1.0]).unwrap());
+        for next in 1..runs.len() {
+            let before = runs[next - 1].clone();
+            runs[next].follow(&before);
+        }
+        assert_eq!(runs[1].spread(), (4.0, 11.0));
+        assert_eq!((runs[4].spread(), runs[4].earlier.len()), ((2.0, 6.0), EARLIER));
     }
 }

@@ -38,9 +38,9 @@ fn table(group: &str, rows: &BTreeMap<&str, Row<'_>>, columns: &[&str]) -> Strin
     for name in order {
         let _ = write!(text, "| {name} |");
         for (column, unit) in used.iter().zip(&units) {
-            let cell = rows[name].get(**column).map(|figure| match unit {
-                Some(_) => cell(figure),
-                None => format!("{} {}", cell(figure), micro(&figure.unit)),
+            let cell = rows[name].get(**column).map(|figure| {
+                let cell = cell(figure.median, figure.spread());
+                if unit.is_some() { cell } else { format!("{cell} {}", micro(&figure.unit)) }
             });
             let _ = write!(text, " {} |", cell.unwrap_or_default());
         }
@@ -62,13 +62,9 @@ pub(super) fn micro(unit: &str) -> &str {
     if unit == "us" { "µs" } else { unit }
 }
 
-/// Median and, where there were several, smallest and largest.
-pub(super) fn cell(figure: &Figure) -> String {
-    if figure.min < figure.max {
-        format!("{} ({}…{})", number(figure.median), number(figure.min), number(figure.max))
-    } else {
-        number(figure.median)
-    }
+/// Median and, where they differ, smallest and largest.
+pub(super) fn cell(median: f64, (min, max): (f64, f64)) -> String {
+    if min < max { format!("{} ({}…{})", number(median), number(min), number(max)) } else { number(median) }
 }
 
 /// Three digits that matter; thousands apart.

@@ -111,6 +111,21 @@ impl Daemon {
         Scrape::parse(&get_text(self.address, "/metrics")?)
     }
 
+    /// What it says of itself: hooks that are down, what was lost or missed, what it wrote to its standard error. For the
+    /// message of a scenario that fails.
+    #[must_use]
+    pub fn troubles(&self) -> String {
+        let mut told = match self.scrape() {
+            Ok(scrape) => lost(&scrape),
+            Err(error) => format!("the daemon cannot be asked: {error:#}"),
+        };
+        let errors = self.process.output(Stream::Err);
+        if !errors.is_empty() {
+            told += &format!("; it wrote: {}", errors.trim_end());
+        }
+        told
+    }
+
     /// Kill it, with no chance to tidy up.
     ///
     /// # Errors
@@ -146,4 +161,22 @@ impl Daemon {
         ensure!(!done.err.contains("panicked"), "the daemon panicked: {}", done.err);
         Ok(done)
     }
+}
+
+/// What was lost or missed, and hooks that are down.
+fn lost(scrape: &Scrape) -> String {
+    let mut told = Vec::new();
+    for (family, label, fine) in [
+        ("flowprobe_hook_up", "hook", 1.0),
+        ("flowprobe_hook_missed_total", "hook", 0.0),
+        ("flowprobe_records_lost_total", "reason", 0.0),
+    ] {
+        for which in scrape.label_values(family, label) {
+            let value = scrape.sum(family, &[(label, &which)]);
+            if value != fine {
+                told.push(format!("{family} of {which} is {value}"));
+            }
+        }
+    }
+    if told.is_empty() { "the daemon lost and missed nothing".into() } else { told.join(", ") }
 }

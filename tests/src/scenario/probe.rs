@@ -234,26 +234,10 @@ impl Probe {
         self.fence.pass(&mut watch, "a connection made after the traffic is reported")
     }
 
-    /// What the daemon knows of its own losses, for the message of a scenario that fails.
+    /// What the daemon says of itself, for the message of a scenario that fails.
     #[must_use]
     pub fn troubles(&self) -> String {
-        let scrape = match self.scrape() {
-            Ok(scrape) => scrape,
-            Err(error) => return format!("what the daemon lost is not known: {error:#}"),
-        };
-        let mut known = String::from("the daemon lost or missed");
-        let empty = known.len();
-        for (family, label) in
-            [("flowprobe_records_lost_total", "reason"), ("flowprobe_hook_missed_total", "hook")]
-        {
-            for which in scrape.label_values(family, label) {
-                let count = scrape.sum(family, &[(label, &which)]);
-                if count != 0.0 {
-                    known += &format!(" {count} by {which},");
-                }
-            }
-        }
-        if known.len() == empty { "the daemon lost and missed nothing".into() } else { known }
+        self.daemon.as_ref().map_or_else(|| "there is no daemon to ask".into(), Daemon::troubles)
     }
 
     /// End both.
