@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: what flowprobe and its peers cost, every condition under the same load, in turn, in one run.
 //!
 //! The programs `load` and `bench` of the crate `tests` do the measuring and the writing. The full form takes
-//! more than two hours and writes docs/performance.md, docs/performance.json and docs/performance/*.svg; the quick one takes two and
-//! a half minutes and writes the same under target/bench/quick, for it shows only that the measuring works.
+//! more than two hours and writes docs/performance.md, docs/performance.json and docs/performance/*.svg; the quick one takes less
+//! than two minutes behind the build and writes the same under target/bench/quick, for it shows only that the measuring works.
 
 use std::{
     env,
@@ -40,9 +40,9 @@ Examples:
 
 Peers are Debian's: apt-get install -y bpftrace libbpf-tools iproute2. Those that are missing
 are left out, by name. A part that is measured replaces its last figures as a whole, and says
-how the new ones stand to them.")]
+how the new ones stand to them; what it was in three runs before stays in the spread.")]
 pub(crate) struct Arguments {
-    /// Two and a half minutes instead of more than two hours; writes target/bench/quick instead of docs
+    /// Less than two minutes, behind the build, instead of more than two hours; writes target/bench/quick instead of docs
     #[arg(long)]
     quick: bool,
     /// How often each condition is measured [default: 7, quick: 1]

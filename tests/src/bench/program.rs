@@ -23,7 +23,7 @@ use crate::kit::{flowprobe, take_turn};
 #[derive(Debug, Parser)]
 #[command(name = "bench", max_term_width = 100)]
 struct Arguments {
-    /// Two and a half minutes instead of more than two hours
+    /// Less than two minutes instead of more than two hours
     #[arg(long)]
     quick: bool,
     /// How often each condition is measured [default: 7, quick: 1]
