@@ -97,7 +97,7 @@ impl Agreement {
         });
         let stated = (self.compared > 0 && self.runs > 1).then(|| {
             format!(
-                "{} have ranges that overlap the spread stated before, of {} runs.",
+                "{} of them have ranges that overlap the spread stated before, of {} runs.",
                 self.stated, self.runs
             )
         });
@@ -197,7 +197,7 @@ mod tests {
             found
                 .sentence()
                 .unwrap()
-                .contains("1 have ranges that overlap the spread stated before, of 2 runs.")
+                .contains("1 of them have ranges that overlap the spread stated before, of 2 runs.")
         );
     }
 
