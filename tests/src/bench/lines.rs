@@ -22,7 +22,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<String> {
 }
 
 struct Lines {
-    /// How many objects and lists are open.
+    /// How many objects are open.
     depth: usize,
     /// The depth of the object that is being written as one line.
     folded_at: Option<usize>,
@@ -42,14 +42,11 @@ macro_rules! as_folded {
 
 impl Formatter for Lines {
     fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.depth += 1;
         as_folded!(self, begin_array(writer))
     }
 
     fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        let done = as_folded!(self, end_array(writer));
-        self.depth -= 1;
-        done
+        as_folded!(self, end_array(writer))
     }
 
     fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {

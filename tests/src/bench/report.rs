@@ -69,7 +69,7 @@ fn place(part: &Part) -> String {
         machine.kernel, machine.cpus, machine.processor, machine.memory_mib, machine.load_average
     );
     if part.runs() > 1 {
-        let _ = write!(text, " Spreads are of {} runs.", part.runs());
+        let _ = write!(text, " Spreads are of up to {} runs.", part.runs());
     }
     if let Some(sentence) = part.agreement.as_ref().and_then(Agreement::sentence) {
         text = text + "\n\n" + &sentence;

@@ -86,7 +86,7 @@ pub(super) struct Figure {
 /// Runs before the last one that its spread tells of.
 pub(super) const EARLIER: usize = 3;
 
-/// A figure of an earlier run.
+/// A figure of an earlier run. Its middle is for readers of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Earlier {
     /// The middle one.
@@ -112,10 +112,15 @@ impl Figure {
         Some(Self { unit: unit.to_owned(), median, min, max, samples: values.len(), earlier: Vec::new() })
     }
 
+    /// The smallest and the largest of this run.
+    pub(super) const fn range(&self) -> (f64, f64) {
+        (self.min, self.max)
+    }
+
     /// The smallest and the largest of this run and the earlier ones.
     pub(super) fn spread(&self) -> (f64, f64) {
         let ends = |(min, max): (f64, f64), run: &Earlier| (min.min(run.min), max.max(run.max));
-        self.earlier.iter().fold((self.min, self.max), ends)
+        self.earlier.iter().fold(self.range(), ends)
     }
 
     /// Keeps what it was in the run before and in those before that.
